@@ -1,0 +1,1 @@
+"""The bottom room: errors, time, types, configuration, metrics. It imports no other room."""

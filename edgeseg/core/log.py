@@ -1,0 +1,42 @@
+"""Logging: one logger tree, everything for people on stderr, no output of its own at import."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+
+ROOT = "edgeseg"
+_CREDENTIALS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]+@")
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module: pass `__name__`."""
+    return logging.getLogger(name if name.startswith(ROOT) else f"{ROOT}.{name}")
+
+
+def redact(text: str) -> str:
+    """Replace the user and password in every URL of `text`, so that no camera's credentials reach a log."""
+    return _CREDENTIALS.sub(r"\g<scheme>***@", text)
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def configure(*, quiet: bool = False, debug: bool = False) -> None:
+    """Send the log to stderr: warnings and up, everything with `debug`, errors only with `quiet`."""
+    logger = logging.getLogger(ROOT)
+    logger.handlers.clear()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _Redacting(
+            "edgeseg: %(levelname)s: %(message)s"
+            if not debug
+            else "%(relativeCreated)8.0f ms %(name)s %(levelname)s %(message)s"
+        )
+    )
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
+    logger.propagate = False
