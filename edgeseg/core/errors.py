@@ -2,7 +2,7 @@
 
     EdgesegError                 1   failed while running
     ├── DataError                1   data that cannot be used
-    │   └── SourceLost           1   a source that is gone for good
+    │   └── SourceLostError      1   a source that is gone for good
     ├── RequestError             2   the request cannot be
     ├── GateError                3   a gate was not met
     ├── UnavailableError         4   a package, driver, device, camera or display is missing or too old
@@ -73,7 +73,7 @@ class DataError(EdgesegError):
     """Data that cannot be used: a truncated picture, an image without its mask, an unknown id, a full disk."""
 
 
-class SourceLost(DataError):
+class SourceLostError(DataError):
     """A source that was open has ended for good without being asked to."""
 
 

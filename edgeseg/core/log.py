@@ -30,13 +30,12 @@ def configure(*, quiet: bool = False, debug: bool = False) -> None:
     logger = logging.getLogger(ROOT)
     logger.handlers.clear()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _Redacting(
-            "edgeseg: %(levelname)s: %(message)s"
-            if not debug
-            else "%(relativeCreated)8.0f ms %(name)s %(levelname)s %(message)s"
-        )
+    form = (
+        "%(relativeCreated)8.0f ms %(name)s %(levelname)s %(message)s"
+        if debug
+        else "edgeseg: %(levelname)s: %(message)s"
     )
+    handler.setFormatter(_Redacting(form))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
     logger.propagate = False

@@ -45,6 +45,7 @@ class Silent:
 
     def task(self, name: str, total: float | None = None) -> AbstractContextManager[Task]:
         """Open a task that shows nothing."""
+        del name, total
         return _SilentTask()
 
     def say(self, text: str) -> None:
