@@ -27,6 +27,8 @@ _PACKAGES: dict[str, tuple[str, str, str]] = {
     "tensorboard": ("tensorboard", "train", "train on another machine; the board needs only the exported ONNX"),
     "tensorrt": ("tensorrt", "tensorrt", "sudo apt install python3-libnvinfer (a venv needs --system-site-packages)"),
     "tensorrt_rtx": ("tensorrt-rtx", "rtx", "TensorRT-RTX has no Jetson targets: use --target auto"),
+    "cryptography": ("cryptography", "sign", "pip install 'edgeseg[sign]'"),
+    "mcap": ("mcap", "record", "pip install 'edgeseg[record]'"),
     "pycuda": ("pycuda", "tensorrt", "pip install 'edgeseg[jetpack6]'"),
 }
 

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-import msgspec
+from edgeseg.core.types import DeviceInfo
 
 # Linux's flag -> the name used here. Only what decides an engine's fit or speed.
 _CPU_FLAGS = {
@@ -41,44 +41,6 @@ _BOARDS = (
 )
 _L4T = re.compile(r"R(?P<major>\d+)[^,]*,\s*REVISION:\s*(?P<minor>[\d.]+)")
 _DRIVER = re.compile(r"Kernel Module(?: for \S+)?\s+(?P<version>\d+\.\d+(?:\.\d+)?)")
-
-
-class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine.
-
-    Attributes:
-        machine: Processor architecture, `x86_64` or `aarch64`.
-        cpu: Model name of the processor.
-        cpu_features: Instruction sets that decide an engine's fit, sorted.
-        cores: Processors that this process may use.
-        memory_mb: Installed memory in MiB.
-        os: Distribution name and version.
-        python: Python version.
-        board: Jetson module, by device tree.
-        l4t: NVIDIA L4T release, for example `36.4.3`.
-        gpu: GPU name.
-        compute_capability: For example `8.7`; known for Jetson modules and where a runtime told it.
-        driver: NVIDIA driver version.
-    """
-
-    machine: str
-    cpu: str
-    cpu_features: tuple[str, ...]
-    cores: int
-    memory_mb: int
-    os: str
-    python: str
-    board: str | None = None
-    l4t: str | None = None
-    gpu: str | None = None
-    compute_capability: str | None = None
-    driver: str | None = None
-
-    def summary(self) -> str:
-        """One line for tables and reports."""
-        place = self.board or self.cpu
-        gpu = f", {self.gpu}" if self.gpu and not self.board else ""
-        return f"{place}{gpu}, {self.cores} cores, {self.memory_mb / 1024:.0f} GiB, {self.os}"
 
 
 def fingerprint(root: Path = Path("/")) -> DeviceInfo:

@@ -58,6 +58,46 @@ def format_size(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine, as `core.device.fingerprint` reads it.
+
+    Attributes:
+        machine: Processor architecture, `x86_64` or `aarch64`.
+        cpu: Model name of the processor.
+        cpu_features: Instruction sets that decide an engine's fit, sorted.
+        cores: Processors that this process may use.
+        memory_mb: Installed memory in MiB.
+        os: Distribution name and version.
+        python: Python version.
+        board: Jetson module, by device tree.
+        l4t: NVIDIA L4T release, for example `36.4.3`.
+        gpu: GPU name.
+        compute_capability: For example `8.7`; known for Jetson modules and where a runtime told it.
+        driver: NVIDIA driver version.
+        cuda: CUDA runtime version, where a runtime told it.
+    """
+
+    machine: str = ""
+    cpu: str = ""
+    cpu_features: tuple[str, ...] = ()
+    cores: int = 0
+    memory_mb: int = 0
+    os: str = ""
+    python: str = ""
+    board: str | None = None
+    l4t: str | None = None
+    gpu: str | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+    def summary(self) -> str:
+        """One line for tables and reports."""
+        place = self.board or self.cpu
+        gpu = f", {self.gpu}" if self.gpu and not self.board else ""
+        return f"{place}{gpu}, {self.cores} cores, {self.memory_mb / 1024:.0f} GiB, {self.os}"
+
+
 # ---------------------------------------------------------------- data
 
 
