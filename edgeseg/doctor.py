@@ -17,7 +17,8 @@ import msgspec
 
 from edgeseg.core import workspace
 from edgeseg.core.deps import Availability, on_jetson, probe_package, remedy_for
-from edgeseg.core.device import DeviceInfo, fingerprint
+from edgeseg.core.device import fingerprint
+from edgeseg.core.types import DeviceInfo
 
 Group = Literal["python", "engines", "camera", "train", "device"]
 _GSTREAMER_REMEDY = "sudo apt install python3-opencv gstreamer1.0-plugins-good, and remove the opencv-python wheel"

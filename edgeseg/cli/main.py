@@ -65,7 +65,7 @@ def run(args: list[str] | None = None) -> int:
         app.main(args=args, prog_name="edgeseg", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
-        return ExitCode.REQUEST
+        return int(ExitCode.REQUEST)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -77,14 +77,14 @@ def run(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         # the reader of stdout has gone (`edgeseg … | head`): nothing is left to say, and nothing to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
+        return int(ExitCode.FAILED)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(f"the disk is full ({error.filename or 'while writing'}); try: df -h", ExitCode.FAILED, debug)
         return _fail(str(_internal(error)), ExitCode.FAILED, debug)
     except Exception as error:
         return _fail(str(_internal(error)), ExitCode.FAILED, debug)
-    return ExitCode.OK
+    return int(ExitCode.OK)
 
 
 def main() -> None:

@@ -120,7 +120,7 @@ def _drop_none(tables: Mapping[str, object]) -> dict[str, object]:
 
 
 def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else msgspec.json.encode(key).decode()
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _string(key)
 
 
 def _value(value: object) -> str:
@@ -130,7 +130,14 @@ def _value(value: object) -> str:
         return "[" + ", ".join(_value(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, str):
+        return _string(value)
     return msgspec.json.encode(value).decode()
+
+
+def _string(text: str) -> str:
+    # a JSON string is a TOML basic string, but for DEL, which TOML wants escaped
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
 
 
 def _plain(message: str) -> str:
