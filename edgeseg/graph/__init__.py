@@ -1,0 +1,74 @@
+"""The room `graph`: ONNX without torch. Safe loading, metadata, geometry, rewrites, Q/DQ mechanics, cost.
+
+The functions here are its door: light to import, they ask for the package `onnx` by name before they need it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.core.deps import require
+from edgeseg.core.types import Size
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgeseg.graph.meta import ModelMeta
+
+_WHAT = "reading an ONNX model"
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """Read a model that edgeseg wrote; see `edgeseg.graph.load.load_model`."""
+    require("onnx", what=_WHAT)
+    from edgeseg.graph import load
+
+    return load.load_model(path)
+
+
+def save_model(path: Path, model: onnx.ModelProto) -> None:
+    """Write a model, atomically; see `edgeseg.graph.load.save_model`."""
+    require("onnx", what="writing an ONNX model")
+    from edgeseg.graph import load
+
+    load.save_model(path, model)
+
+
+def read_meta(model: onnx.ModelProto) -> ModelMeta:
+    """What a model says about itself; see `edgeseg.graph.meta.read_meta`."""
+    require("onnx", what=_WHAT)
+    from edgeseg.graph import meta
+
+    return meta.read_meta(model)
+
+
+def write_meta(model: onnx.ModelProto, meta: ModelMeta) -> None:
+    """Replace a model's metadata, in place; see `edgeseg.graph.meta.write_meta`."""
+    require("onnx", what="writing an ONNX model")
+    from edgeseg.graph import meta as room
+
+    room.write_meta(model, meta)
+
+
+def fix_frame_size(
+    model: onnx.ModelProto,
+    frame_size: Size,
+    network_size: Size | None = None,
+    batch: int = 1,
+    *,
+    confidence: bool | None = None,
+) -> onnx.ModelProto:
+    """A model with static sizes; see `edgeseg.graph.geometry.fix_frame_size`."""
+    require("onnx", what="fixing a model's frame size")
+    from edgeseg.graph import geometry
+
+    return geometry.fix_frame_size(model, frame_size, network_size, batch, confidence=confidence)
+
+
+def default_network_size(trained: Size, frame_size: Size) -> Size:
+    """The size that the layers see unless told otherwise; see `edgeseg.graph.geometry.default_network_size`."""
+    require("onnx", what="fixing a model's frame size")
+    from edgeseg.graph import geometry
+
+    return geometry.default_network_size(trained, frame_size)

@@ -1,0 +1,317 @@
+"""What stands around the network in the graph: from camera bytes to its input, and from its logits to the mask.
+
+    frame -> Cast -> Transpose -> [AveragePool] -> [Resize] -> [Pad] -> pixels ... logits -> [Slice] -> ArgMax -> mask
+
+The network itself (the *core*) reads `pixels`, float [N, 3, h, w], raw BGR values whose sides are multiples of the
+stride, and gives `scores`, float [N, C, h, w]. Everything outside those two tensors is written here and nowhere else,
+so fixing a frame size means cutting the core out and writing its surroundings anew.
+
+Padding repeats the edge at the right and the bottom, on raw pixel values: mean and standard deviation are folded into
+the stem, so the fold stays exact. The Cast comes first because TensorRT takes uint8 only directly before a Cast, and
+the mask goes through float because it converts to uint8 from float alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+
+from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.core.types import InputFormat, Size, format_size
+from edgeseg.graph.ir import FLOAT, UINT8, Dim, Graph, Value, from_model
+from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props, meta_props
+
+FRAME = "frame"
+MASK = "mask"
+CONFIDENCE = "confidence"
+PIXELS = "pixels"
+"""The core's input: float [N, 3, h, w], BGR, 0 to 255."""
+SCORES = "scores"
+"""The core's output: float [N, C, h, w] logits at padded size."""
+
+_P = GEOMETRY_PREFIX
+_MAX_SIDE = 16384
+
+_Step = tuple[str, dict[str, Any], list[str]]
+"""Operator, attributes, and inputs beside the running value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Sizes around a core.
+
+    Attributes:
+        stride: The core's sides must be multiples of this.
+        frame_size: (H, W) of frame and mask; None leaves them symbolic.
+        layers_size: (H, W) that the core sees before padding; None is the frame size.
+        batch: Static batch; None leaves it symbolic.
+        confidence: Whether to give the largest softmax as well.
+    """
+
+    stride: int
+    frame_size: Size | None = None
+    layers_size: Size | None = None
+    batch: int | None = None
+    confidence: bool = False
+
+    @property
+    def inner_size(self) -> Size | None:
+        """What the core sees before padding, where it is static."""
+        return self.layers_size or self.frame_size
+
+    @property
+    def padded_size(self) -> Size | None:
+        """What the core sees, where it is static."""
+        inner = self.inner_size
+        return None if inner is None else (_up(inner[0], self.stride), _up(inner[1], self.stride))
+
+
+def attach(core: Graph, geometry: Geometry) -> Graph:
+    """Write the surroundings of a core.
+
+    Args:
+        core: Reads `pixels` and gives `scores`.
+        geometry: The sizes.
+
+    Returns:
+        A graph with input `frame` uint8 [N, H, W, 3] and outputs `mask` uint8 [N, H, W] and, where asked for,
+        `confidence` uint8 [N, H, W].
+    """
+    graph = core.copy()
+    batch: Dim = geometry.batch if geometry.batch is not None else "batch"
+    height, width = _frame_dims(geometry)
+    graph.inputs = [Value(FRAME, UINT8, (batch, height, width, 3))]
+    graph.outputs = [Value(MASK, UINT8, (batch, height, width))]
+    _write_input(graph, geometry)
+    logits = _write_slice(graph, geometry)
+    _write_mask(graph, geometry, logits)
+    if geometry.confidence:
+        graph.outputs.append(Value(CONFIDENCE, UINT8, (batch, height, width)))
+        _write_confidence(graph, geometry, logits)
+    return graph
+
+
+def detach(graph: Graph) -> Graph:
+    """The core of a graph: what lies between `pixels` and `scores`.
+
+    Raises:
+        VerifyError: The graph has no such tensors.
+    """
+    core = graph.copy()
+    produced = core.producers()
+    if PIXELS not in produced or SCORES not in produced:
+        raise VerifyError("the model is not a canonical graph", value=f"it has no tensors {PIXELS} and {SCORES}")
+    core.remove([produced[PIXELS]])
+    core.inputs = [Value(PIXELS, FLOAT, ("batch", 3, "height", "width"))]
+    core.outputs = [Value(SCORES, FLOAT, ("batch", "classes", "height", "width"))]
+    core.prune()
+    return core
+
+
+def fix_frame_size(
+    model: onnx.ModelProto,
+    frame_size: Size,
+    network_size: Size | None = None,
+    batch: int = 1,
+    *,
+    confidence: bool | None = None,
+) -> onnx.ModelProto:
+    """A model with static sizes, by graph surgery.
+
+    Args:
+        model: As `load_model` gave it; of symbolic or of another fixed size.
+        frame_size: (H, W) of `frame` and `mask`.
+        network_size: (H, W) that the layers see; by default the frame size, so nothing is resized. Any other size puts
+            the resize into the graph: linear, half-pixel centres, a reduction by 2 or more through AveragePool first.
+        batch: Frames a call.
+        confidence: Whether to give the output `confidence`; by default as the model has it.
+
+    Returns:
+        A new model; where the layers' sides are multiples of the stride it has neither Pad nor Slice.
+
+    Raises:
+        RequestError: A size that cannot be.
+        VerifyError: The model is not a canonical graph.
+    """
+    graph = from_model(model)
+    meta = meta_from_props(graph.props)
+    for size in (frame_size, network_size or frame_size):
+        check_size(size)
+    if not 1 <= batch <= 256:
+        raise RequestError("the batch cannot be", value=batch, allowed="1 to 256")
+    layers = None if network_size in (None, frame_size) else network_size
+    geometry = Geometry(
+        stride=meta.stride,
+        frame_size=frame_size,
+        layers_size=layers,
+        batch=batch,
+        confidence=meta.confidence if confidence is None else confidence,
+    )
+    core = detach(graph)
+    fixed = attach(core, geometry)
+    changed = msgspec.structs.replace(
+        meta,
+        frame_size=frame_size,
+        layers_size=network_size or frame_size,
+        batch=batch,
+        confidence=geometry.confidence,
+    )
+    fixed.props = {**graph.props, **meta_props(changed)}
+    return fixed.to_model()
+
+
+def check_size(size: Size, *, what: str = "frame size") -> None:
+    """Refuse a size that cannot be.
+
+    Raises:
+        RequestError: A side under 8 or over 16384 pixels.
+    """
+    if not all(8 <= side <= _MAX_SIDE for side in size):
+        raise RequestError(f"the {what} cannot be", value=format_size(size), allowed=f"sides of 8 to {_MAX_SIDE}")
+
+
+def default_network_size(trained: Size, frame_size: Size) -> Size:
+    """The size that the layers see unless told otherwise.
+
+    The trained height with the frame's aspect ratio, never enlarging: a frame that is not taller is not resized.
+
+    Args:
+        trained: (H, W) that the network was trained at.
+        frame_size: (H, W) of the frame.
+    """
+    if frame_size[0] <= trained[0]:
+        return frame_size
+    return trained[0], max(8, round(frame_size[1] * trained[0] / frame_size[0]))
+
+
+# ---------------------------------------------------------------- frame to pixels
+
+
+def _frame_dims(geometry: Geometry) -> tuple[Dim, Dim]:
+    return geometry.frame_size or ("height", "width")
+
+
+def _write_input(graph: Graph, geometry: Geometry) -> None:
+    steps: list[_Step] = [("Cast", {"to": FLOAT}, []), ("Transpose", {"perm": [0, 3, 1, 2]}, [])]
+    value = FRAME
+    planned = [*steps, *_resize_steps(graph, geometry), *_pad_steps(graph, geometry)]
+    for number, (op, attrs, extra) in enumerate(planned):
+        last = number == len(planned) - 1
+        name = PIXELS if last else f"{_P}{op.lower()}{number}"
+        value = graph.add(op, [value, *extra], name, **attrs)
+
+
+def _pad_steps(graph: Graph, geometry: Geometry) -> list[_Step]:
+    inner, padded = geometry.inner_size, geometry.padded_size
+    if inner is not None and padded is not None:
+        if inner == padded:
+            return []
+        below, right = padded[0] - inner[0], padded[1] - inner[1]
+        pads = graph.constant(f"{_P}pads", [0, 0, 0, 0, 0, 0, below, right])
+        return [("Pad", {"mode": "edge"}, [pads])]
+    # pads = (-size) mod stride, of the symbolic frame
+    shape = graph.add("Shape", [FRAME], f"{_P}size", start=1, end=3)
+    negative = graph.add("Neg", [shape], f"{_P}size_negative")
+    stride = graph.constant(f"{_P}stride", [geometry.stride])
+    missing = graph.add("Mod", [negative, stride], f"{_P}missing")
+    zeros = graph.constant(f"{_P}zeros", [0] * 6)
+    pads = graph.add("Concat", [zeros, missing], f"{_P}pads", axis=0)
+    return [("Pad", {"mode": "edge"}, [pads])]
+
+
+def _resize_steps(graph: Graph, geometry: Geometry) -> list[_Step]:
+    if geometry.layers_size is None or geometry.frame_size is None:
+        return []
+    steps: list[_Step] = []
+    sides = list(zip(geometry.frame_size, geometry.layers_size, strict=True))
+    # a linear Resize reads two pixels a side, so it aliases beyond a factor of 2; the mean of whole cells does not
+    cells = [max(1, frame // layers) if frame > 2 * layers else 1 for frame, layers in sides]
+    pooled = [math.ceil(frame / cell) for (frame, _), cell in zip(sides, cells, strict=True)]
+    spare = [cell * count - frame for (frame, _), cell, count in zip(sides, cells, pooled, strict=True)]
+    if any(spare):
+        pads = graph.constant(f"{_P}cell_pads", [0, 0, 0, 0, 0, 0, *spare])
+        steps.append(("Pad", {"mode": "edge"}, [pads]))
+    if cells != [1, 1]:
+        steps.append(("AveragePool", {"kernel_shape": cells, "strides": cells}, []))
+    if pooled != list(geometry.layers_size):
+        # scales, not sizes: an incomplete last cell must not stretch the picture
+        exact = [layers * cell / frame for (frame, layers), cell in zip(sides, cells, strict=True)]
+        scales = [_scale(*item) for item in zip(exact, pooled, geometry.layers_size, strict=True)]
+        name = graph.constant(f"{_P}scales", np.array([1, 1, *scales], np.float32))
+        attrs = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        steps.append(("Resize", attrs, ["", name]))
+    return steps
+
+
+def _scale(exact: float, before: int, after: int) -> np.float32:
+    """The float32 nearest to `exact` for which floor(before * scale) is `after`, in float and in double arithmetic."""
+    scale = np.float32(exact)
+    while math.floor(np.float32(before) * scale) < after or math.floor(before * float(scale)) < after:
+        scale = np.float32(np.nextafter(scale, np.float32(np.inf)))
+    return scale
+
+
+# ---------------------------------------------------------------- scores to mask
+
+
+def _write_slice(graph: Graph, geometry: Geometry) -> str:
+    inner, padded = geometry.inner_size, geometry.padded_size
+    if inner is not None and inner == padded:
+        return SCORES
+    starts = graph.constant(f"{_P}starts", [0, 0])
+    ends = f"{_P}size" if inner is None else graph.constant(f"{_P}ends", list(inner))
+    axes = graph.constant(f"{_P}axes", [2, 3])
+    return graph.add("Slice", [SCORES, starts, ends, axes], "logits")
+
+
+def _write_mask(graph: Graph, geometry: Geometry, logits: str) -> None:
+    resized = geometry.layers_size is not None
+    index = graph.add("ArgMax", [logits], f"{_P}index", axis=1, keepdims=int(resized))
+    value = graph.add("Cast", [index], f"{_P}index_float", to=FLOAT)
+    if resized:
+        value = _write_nearest(graph, geometry, value, "mask")
+    graph.add("Cast", [value], MASK, to=UINT8)
+
+
+def _write_confidence(graph: Graph, geometry: Geometry, logits: str) -> None:
+    resized = geometry.layers_size is not None
+    softmax = graph.add("Softmax", [logits], f"{_P}softmax", axis=1)
+    largest = graph.add("ReduceMax", [softmax], f"{_P}largest", axes=[1], keepdims=int(resized))
+    bytes_a_unit = graph.constant(f"{_P}255", np.array(255, np.float32))
+    scaled = graph.add("Mul", [largest, bytes_a_unit], f"{_P}confidence_scaled")
+    value = graph.add("Round", [scaled], f"{_P}confidence_float")
+    if resized:
+        value = _write_nearest(graph, geometry, value, "confidence")
+    graph.add("Cast", [value], CONFIDENCE, to=UINT8)
+
+
+def _write_nearest(graph: Graph, geometry: Geometry, value: str, what: str) -> str:
+    """[N, 1, h, w] to [N, H, W]: pixel i takes the cell that its centre lies in."""
+    assert geometry.layers_size is not None
+    assert geometry.frame_size is not None
+    sides = zip(geometry.frame_size, geometry.layers_size, strict=True)
+    scales = [_scale(frame / layers, layers, frame) for frame, layers in sides]
+    back = graph.constant(f"{_P}scales_back", np.array([1, 1, *scales], np.float32))
+    large = graph.add(
+        "Resize",
+        [value, "", back],
+        f"{_P}{what}_large",
+        mode="nearest",
+        coordinate_transformation_mode="half_pixel",
+        nearest_mode="round_prefer_floor",
+    )
+    return graph.add("Squeeze", [large, graph.constant(f"{_P}axis1", [1])], f"{_P}{what}_plane")
+
+
+def _up(side: int, stride: int) -> int:
+    return -(-side // stride) * stride
+
+
+def input_format_of(graph: Graph) -> InputFormat:
+    """Layout of the graph's input."""
+    return meta_from_props(graph.props).input_format

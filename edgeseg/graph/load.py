@@ -1,0 +1,104 @@
+"""Reading ONNX files that may be truncated, foreign or hostile.
+
+Nothing outside the file is ever opened: a tensor stored elsewhere ("external data") names a path of the writer's
+choice, and an operator of another domain may run another library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from edgeseg.core.artefacts import write_bytes
+from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.graph.ir import from_model, model_opset
+from edgeseg.graph.meta import graph_weights_sha256, read_meta
+
+MAX_BYTES = 1 << 30
+"""Larger files are refused unread: the largest network of the family is under 150 MB."""
+
+_EXPORT = "edgeseg export RUN --out MODEL.onnx"
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """Read a model that edgeseg wrote.
+
+    Args:
+        path: An ONNX file.
+
+    Returns:
+        The model, whole: well-formed ONNX, edgeseg's metadata, the I/O contract.
+
+    Raises:
+        RequestError: There is no such file.
+        VerifyError: It is truncated, foreign, altered, of a newer format, or keeps data outside the file.
+    """
+    model = parse_onnx(path)
+    meta = read_meta(model)
+    outputs = {value.name for value in model.graph.output}
+    if "mask" not in outputs:
+        raise VerifyError("the model does not give a mask", value=path, allowed="outputs: mask", fix=_EXPORT)
+    if meta.variant == "canonical" and meta.weights_sha256:
+        found = graph_weights_sha256(from_model(model))
+        if found != meta.weights_sha256:
+            raise VerifyError(
+                "the model's weights were altered",
+                value=f"{path}: weights_sha256 {found[:12]}…",
+                allowed=f"{meta.weights_sha256[:12]}… as its metadata say",
+                fix=_EXPORT,
+            )
+    return model
+
+
+def parse_onnx(path: Path) -> onnx.ModelProto:
+    """Read any self-contained ONNX file, edgeseg's or not.
+
+    Raises:
+        RequestError: There is no such file.
+        VerifyError: It is not whole, not ONNX, too large, or keeps data outside the file.
+    """
+    if not path.is_file():
+        raise RequestError("the model does not exist", value=path, allowed="an ONNX file or zoo:NAME", fix=_EXPORT)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise VerifyError("the ONNX file is too large", value=f"{path}: {size} bytes", allowed=f"{MAX_BYTES} bytes")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise VerifyError("the ONNX file is truncated or not ONNX", value=path, fix=_EXPORT) from error
+    if not model.graph.node or not model.opset_import:
+        raise VerifyError("the ONNX file is truncated or not ONNX", value=f"{path}: no graph", fix=_EXPORT)
+    _refuse_external(model, path)
+    try:
+        model_opset(model)
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        first = str(error).strip().splitlines()[0]
+        raise VerifyError("the ONNX file is not valid", value=f"{path}: {first}", fix=_EXPORT) from error
+    return model
+
+
+def save_model(path: Path, model: onnx.ModelProto) -> None:
+    """Write a model, atomically.
+
+    Raises:
+        DataError: The disk is full.
+        RequestError: The folder cannot be written to.
+    """
+    write_bytes(path, model.SerializeToString(deterministic=True))
+
+
+def _refuse_external(model: onnx.ModelProto, path: Path) -> None:
+    tensors = [*model.graph.initializer]
+    tensors += [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise VerifyError(
+                "the ONNX file keeps tensors outside itself",
+                value=f"{path}: {tensor.name}",
+                allowed="one self-contained file",
+                fix="onnx.save(onnx.load(FILE), OUT, save_as_external_data=False)",
+            )

@@ -1,0 +1,132 @@
+"""What a model says about itself: the metadata_props of an ONNX file, typed.
+
+One property a field, `edgeseg.NAME`, its value in JSON, so that any ONNX viewer shows them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import onnx
+
+from edgeseg.core.errors import VerifyError
+from edgeseg.core.types import Classes, InputFormat
+from edgeseg.graph.ir import Array, Graph, from_model
+
+FORMAT = 1
+"""Version of the canonical graph: its names, its geometry and these properties."""
+
+_PREFIX = "edgeseg."
+GEOMETRY_PREFIX = "geometry/"
+"""Prefix of every constant and tensor that belongs to the geometry around the network."""
+
+
+class ModelMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model says about itself.
+
+    Attributes:
+        name: Name of the model, as its preset or zoo entry is called.
+        classes: Vocabulary of the mask.
+        network_size: (H, W) that the network was trained at.
+        stride: The network's sides must be multiples of this.
+        mean_rgb: Mean of the input in 0..255, as folded into the stem; information.
+        std_rgb: Standard deviation, likewise.
+        package_version: Version of edgeseg that exported it.
+        config_sha256: Hash of the run's resolved config.
+        weights_sha256: Hash of the canonical network's weights. Variants and quantised models keep it: it is what range
+            files are checked against.
+        trained_on: Data specification of the training set.
+        metrics: Scores of the run, by name.
+        frame_size: (H, W) of `frame` and `mask` where they are fixed.
+        layers_size: (H, W) that the layers see where it is fixed, before padding.
+        batch: Batch where it is fixed.
+        input_format: Layout of the input.
+        confidence: Whether the graph has the output `confidence`.
+        variant: `canonical`, or what a rewrite made of it.
+        forms: Exact forms that were chosen, by name: {"pointwise": "matmul"}.
+        notes: Anything else worth keeping, by name.
+    """
+
+    name: str
+    classes: Classes
+    network_size: tuple[int, int]
+    stride: int
+    mean_rgb: tuple[float, float, float]
+    std_rgb: tuple[float, float, float]
+    package_version: str
+    config_sha256: str = ""
+    weights_sha256: str = ""
+    trained_on: str = ""
+    metrics: dict[str, float | None] = {}
+    frame_size: tuple[int, int] | None = None
+    layers_size: tuple[int, int] | None = None
+    batch: int | None = None
+    input_format: InputFormat = "bgr"
+    confidence: bool = False
+    variant: str = "canonical"
+    forms: dict[str, str] = {}
+    notes: dict[str, str] = {}
+
+
+def meta_props(meta: ModelMeta) -> dict[str, str]:
+    """The properties that say `meta`."""
+    fields = {_PREFIX + key: msgspec.json.encode(value).decode() for key, value in msgspec.structs.asdict(meta).items()}
+    return {_PREFIX + "format": str(FORMAT), **fields}
+
+
+def read_meta(model: onnx.ModelProto) -> ModelMeta:
+    """What the model says about itself.
+
+    Raises:
+        VerifyError: It was not written by edgeseg, its properties were edited, or its format is newer.
+    """
+    return meta_from_props({prop.key: prop.value for prop in model.metadata_props})
+
+
+def meta_from_props(props: dict[str, str]) -> ModelMeta:
+    """`read_meta` of properties alone."""
+    ours = {key[len(_PREFIX) :]: value for key, value in props.items() if key.startswith(_PREFIX)}
+    if "format" not in ours:
+        raise VerifyError(
+            "the ONNX file was not written by edgeseg",
+            value="it has no edgeseg metadata",
+            fix="edgeseg export RUN --out MODEL.onnx",
+        )
+    version = ours.pop("format")
+    if version != str(FORMAT):
+        raise VerifyError("the model is of another format", value=version, allowed=f"format {FORMAT}")
+    try:
+        raw = {key: msgspec.json.decode(value) for key, value in ours.items()}
+        return msgspec.convert(raw, ModelMeta)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise VerifyError("the model's metadata do not verify", value=error, allowed="an unaltered file") from error
+
+
+def write_meta(model: onnx.ModelProto, meta: ModelMeta) -> None:
+    """Replace the model's edgeseg properties, in place; others stay."""
+    kept = {prop.key: prop.value for prop in model.metadata_props if not prop.key.startswith(_PREFIX)}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**kept, **meta_props(meta)})
+
+
+def weights_sha256(model: onnx.ModelProto) -> str:
+    """Hash of the network's weights: every initializer but the geometry's, by name, dtype, shape and bytes.
+
+    It does not change when the frame size is fixed.
+    """
+    return graph_weights_sha256(from_model(model))
+
+
+def graph_weights_sha256(graph: Graph) -> str:
+    """`weights_sha256` of a graph in memory."""
+    return _hash({name: value for name, value in graph.constants.items() if not name.startswith(GEOMETRY_PREFIX)})
+
+
+def _hash(constants: dict[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(constants):
+        value = constants[name]
+        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
