@@ -1,0 +1,49 @@
+"""Fixtures that several rooms share: real data where it is present, and small data sets that need none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def camvid_dir() -> Path:
+    folder = SHARED / "camvid"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data/camvid")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dashcam_file() -> Path:
+    file = SHARED / "video" / "dashcam_highway_960x540.mp4"
+    if not file.is_file():
+        pytest.skip("needs ../shared/data/video/dashcam_highway_960x540.mp4")
+    return file
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a valid `folder:` data set of three classes, for a test to damage."""
+
+    def make(frames: int = 3, size: tuple[int, int] = (24, 32), split: str = "train", name: str = "set") -> Path:
+        root = tmp_path / name
+        rng = np.random.default_rng(frames)
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+        (root / "classes.toml").write_text('names = ["road", "person", "tree"]\n')
+        for index in range(frames):
+            image = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+            mask = rng.integers(0, 3, size, dtype=np.uint8)
+            mask[0, 0] = 255
+            Image.fromarray(image).save(root / split / "images" / f"{index:03d}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{index:03d}.png")
+        return root
+
+    return make
