@@ -14,7 +14,9 @@ from edgeseg.core.types import Size
 if TYPE_CHECKING:
     import onnx
 
+    from edgeseg.graph.costs import LayerCost
     from edgeseg.graph.meta import ModelMeta
+    from edgeseg.graph.qdq import QdqPlan
 
 _WHAT = "reading an ONNX model"
 
@@ -72,3 +74,27 @@ def default_network_size(trained: Size, frame_size: Size) -> Size:
     from edgeseg.graph import geometry
 
     return geometry.default_network_size(trained, frame_size)
+
+
+def cost(model: onnx.ModelProto, frame_size: Size | None = None) -> list[LayerCost]:
+    """Cost of each layer; see `edgeseg.graph.costs.cost`."""
+    require("onnx", what=_WHAT)
+    from edgeseg.graph import costs
+
+    return costs.cost(model, frame_size)
+
+
+def insert_qdq(model: onnx.ModelProto, plan: QdqPlan) -> onnx.ModelProto:
+    """A copy of the model with Q/DQ nodes; see `edgeseg.graph.qdq.insert`."""
+    require("onnx", what="quantising a model")
+    from edgeseg.graph import qdq
+
+    return qdq.insert(model, plan)
+
+
+def weights_sha256(model: onnx.ModelProto) -> str:
+    """Identity of the network in a model; see `edgeseg.graph.meta.weights_sha256`."""
+    require("onnx", what=_WHAT)
+    from edgeseg.graph import meta
+
+    return meta.weights_sha256(model)

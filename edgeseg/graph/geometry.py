@@ -248,12 +248,12 @@ def _resize_steps(graph: Graph, geometry: Geometry) -> list[_Step]:
     return steps
 
 
-def _scale(exact: float, before: int, after: int) -> np.float32:
+def _scale(exact: float, before: int, after: int) -> float:
     """The float32 nearest to `exact` for which floor(before * scale) is `after`, in float and in double arithmetic."""
     scale = np.float32(exact)
     while math.floor(np.float32(before) * scale) < after or math.floor(before * float(scale)) < after:
-        scale = np.float32(np.nextafter(scale, np.float32(np.inf)))
-    return scale
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return float(scale)
 
 
 # ---------------------------------------------------------------- scores to mask

@@ -6,20 +6,24 @@ One property a field, `edgeseg.NAME`, its value in JSON, so that any ONNX viewer
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 
 from edgeseg.core.errors import VerifyError
 from edgeseg.core.types import Classes, InputFormat
-from edgeseg.graph.ir import Array, Graph, from_model
+from edgeseg.graph.ir import Graph, from_model
 
 FORMAT = 1
 """Version of the canonical graph: its names, its geometry and these properties."""
 
 _PREFIX = "edgeseg."
 GEOMETRY_PREFIX = "geometry/"
-"""Prefix of every constant and tensor that belongs to the geometry around the network."""
+"""Prefix of the constants and inner tensors of the geometry around the network."""
+GEOMETRY_TENSORS = frozenset({"frame", "pixels", "logits", "mask", "confidence"})
+"""Tensors of the geometry that other rooms may name."""
 
 
 class ModelMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +76,8 @@ class ModelMeta(msgspec.Struct, frozen=True, kw_only=True):
 def meta_props(meta: ModelMeta) -> dict[str, str]:
     """The properties that say `meta`."""
     fields = {_PREFIX + key: msgspec.json.encode(value).decode() for key, value in msgspec.structs.asdict(meta).items()}
-    return {_PREFIX + "format": str(FORMAT), **fields}
+    # a file cut off between two properties is still well-formed: their count tells
+    return {_PREFIX + "format": str(FORMAT), _PREFIX + "fields": str(len(fields)), **fields}
 
 
 def read_meta(model: onnx.ModelProto) -> ModelMeta:
@@ -96,6 +101,10 @@ def meta_from_props(props: dict[str, str]) -> ModelMeta:
     version = ours.pop("format")
     if version != str(FORMAT):
         raise VerifyError("the model is of another format", value=version, allowed=f"format {FORMAT}")
+    if ours.pop("fields", "") != str(len(ours)):
+        raise VerifyError(
+            "the model's metadata are not whole", value=f"{len(ours)} fields", allowed="a whole ONNX file"
+        )
     try:
         raw = {key: msgspec.json.decode(value) for key, value in ours.items()}
         return msgspec.convert(raw, ModelMeta)
@@ -111,22 +120,28 @@ def write_meta(model: onnx.ModelProto, meta: ModelMeta) -> None:
 
 
 def weights_sha256(model: onnx.ModelProto) -> str:
-    """Hash of the network's weights: every initializer but the geometry's, by name, dtype, shape and bytes.
+    """Identity of the network in a model: every node and constant of it, by name, attributes, dtype, shape and bytes.
 
-    It does not change when the frame size is fixed.
+    The geometry around it does not count, so fixing the frame size does not change it.
     """
     return graph_weights_sha256(from_model(model))
 
 
 def graph_weights_sha256(graph: Graph) -> str:
     """`weights_sha256` of a graph in memory."""
-    return _hash({name: value for name, value in graph.constants.items() if not name.startswith(GEOMETRY_PREFIX)})
-
-
-def _hash(constants: dict[str, Array]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(constants):
-        value = constants[name]
-        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
-        digest.update(value.tobytes())
+    for name in sorted(graph.constants):
+        if not name.startswith(GEOMETRY_PREFIX):
+            value = graph.constants[name]
+            digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+            digest.update(value.tobytes())
+    for node in sorted(graph.nodes, key=lambda node: node.name):
+        if not node.name.startswith(GEOMETRY_PREFIX) and node.name not in GEOMETRY_TENSORS:
+            attrs = {key: _plain(value) for key, value in sorted(node.attrs.items()) if value is not None}
+            digest.update(msgspec.json.encode([node.op, node.inputs, node.outputs, attrs]))
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    # ONNX stores floats in 32 bits: a graph just written must hash as the same graph read back
+    return float(np.float32(value)) if isinstance(value, float) else value

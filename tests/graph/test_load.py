@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.graph import load as load_file
+from edgeseg.graph import load_model, read_meta, save_model, write_meta
+from edgeseg.graph.sample import CLASSES, sample_model
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "m.onnx"
+    save_model(file, sample_model())
+    return file
+
+
+def test_what_was_saved_is_loaded(path):
+    model = load_model(path)
+    meta = read_meta(model)
+    assert meta.classes == CLASSES
+    assert meta.stride == 8
+    assert [value.name for value in model.graph.output] == ["mask"]
+    assert model.opset_import[0].version == 17
+    assert model.ir_version == 8, "TensorRT 8.6 refuses newer containers"
+
+
+def test_a_missing_file_is_a_request_error(tmp_path):
+    with pytest.raises(RequestError, match=r"no\.onnx.*edgeseg export"):
+        load_model(tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.97, 0.999])
+def test_a_truncated_file_does_not_verify(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VerifyError):
+        load_model(path)
+
+
+def test_no_truncation_whatever_is_taken_for_whole(tmp_path):
+    # a protobuf may end at any field: a prefix can be well-formed, so the content itself must be checked
+    data = sample_model(width=2).SerializeToString()
+    file = tmp_path / "m.onnx"
+    for length in [*range(0, len(data), 997), *range(len(data) - 200, len(data))]:
+        file.write_bytes(data[:length])
+        with pytest.raises(VerifyError):
+            load_model(file)
+
+
+def test_bytes_that_are_not_onnx_do_not_verify(path):
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
+    with pytest.raises(VerifyError, match="truncated or not ONNX"):
+        load_model(path)
+
+
+def test_a_foreign_model_does_not_verify(tmp_path):
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
+    file = tmp_path / "foreign.onnx"
+    onnx.save(helper.make_model(graph), file)
+    with pytest.raises(VerifyError, match="not written by edgeseg"):
+        load_model(file)
+
+
+def test_an_altered_weight_does_not_verify(path):
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.name == "encoder.0.0.pw1.weight")
+    values = np.frombuffer(tensor.raw_data, np.float32).copy()
+    values[3] += 1e-3
+    tensor.raw_data = values.tobytes()
+    onnx.save(model, path)
+    with pytest.raises(VerifyError, match="weights were altered"):
+        load_model(path)
+
+
+def test_external_data_is_refused_and_never_read(tmp_path):
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(4 * 32 * 8))
+    model = sample_model()
+    tensor = next(t for t in model.graph.initializer if t.name == "encoder.0.0.pw1.weight")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+    file = tmp_path / "m.onnx"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(VerifyError, match=r"outside itself.*pw1\.weight"):
+        load_model(file)
+
+
+def test_too_large_a_file_is_refused_unread(path, monkeypatch):
+    monkeypatch.setattr(load_file, "MAX_BYTES", 100)
+    with pytest.raises(VerifyError, match="too large"):
+        load_model(path)
+
+
+def test_a_newer_format_does_not_verify(path):
+    model = onnx.load(path)
+    for prop in model.metadata_props:
+        if prop.key == "edgeseg.format":
+            prop.value = "2"
+    onnx.save(model, path)
+    with pytest.raises(VerifyError, match="another format"):
+        load_model(path)
+
+
+def test_edited_metadata_do_not_verify(path):
+    model = onnx.load(path)
+    for prop in model.metadata_props:
+        if prop.key == "edgeseg.stride":
+            prop.value = '"eight"'
+    onnx.save(model, path)
+    with pytest.raises(VerifyError, match="metadata"):
+        load_model(path)
+
+
+def test_meta_survive_a_round_trip_and_leave_other_properties():
+    model = sample_model()
+    model.metadata_props.add(key="other", value="kept")
+    meta = read_meta(model)
+    write_meta(model, meta)
+    assert read_meta(model) == meta
+    assert {p.key: p.value for p in model.metadata_props}["other"] == "kept"
