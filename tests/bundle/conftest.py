@@ -35,9 +35,11 @@ def no_configured_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def log_reaches_caplog(monkeypatch: pytest.MonkeyPatch) -> None:
+def log_reaches_caplog() -> None:
     # a command line that ran before in this process has configured the log for itself
-    monkeypatch.setattr(logging.getLogger("edgeseg"), "propagate", True)
+    logger = logging.getLogger("edgeseg")
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
