@@ -38,4 +38,3 @@ def configure(*, quiet: bool = False, debug: bool = False) -> None:
     handler.setFormatter(_Redacting(form))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING)
-    logger.propagate = False
