@@ -1,0 +1,198 @@
+"""Where integers are used, target by target: one table, each rule with its reason.
+
+A placement says which roles of layers compute in integers, what their activations and weights look like, and how
+residual additions and concatenations are treated. `plan` turns it, a graph and a range file into the exact list of
+Q/DQ pairs that `edgeseg.graph.qdq` inserts. Whatever a placement does not name stays in float: LayerNorm, GELU,
+Resize, ArgMax and all of the geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from edgeseg.core.config import unknown_name
+from edgeseg.graph.geometry import PIXELS
+from edgeseg.graph.ir import Graph
+from edgeseg.graph.qdq import ActivationQ, QdqPlan, WeightQ
+from edgeseg.quant.layers import Layer, Role, residuals, weighted_layers
+from edgeseg.quant.ranges import Ranges
+from edgeseg.quant.thresholds import Method, asymmetric_range, symmetric_range
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a target uses integers.
+
+    Attributes:
+        name: Name in reports and manifests.
+        activations: `uint8` asymmetric or `int8` with zero point 0.
+        roles: Roles of layers that compute in integers.
+        residual: Which inputs of a residual addition pass through integers.
+        weight_limit: Largest weight integer, 127; 63 where 8-bit products saturate (x86 without VNNI).
+        prequantised: Weights are stored as integers with one DQ; False stores floats with Q and DQ.
+        scale_floor: No scale is smaller: what float16 represents with full precision for graphs whose scales are
+            float16.
+    """
+
+    name: str
+    activations: Literal["uint8", "int8"]
+    roles: tuple[Role, ...]
+    residual: Literal["none", "identity", "both"]
+    weight_limit: int = 127
+    prequantised: bool = True
+    scale_floor: float = 2.0**-60
+
+
+CPU = Placement(
+    name="cpu",
+    # VNNI multiplies uint8 by int8; ReLU's output then uses all 256 levels (oneDNN "int8 inference" guide)
+    activations="uint8",
+    # every convolution that OpenVINO has an integer kernel for, the depthwise ones included (brgconv_avx512_dw_I8)
+    roles=("stem", "depthwise", "pointwise", "downsample", "conv", "upsample"),
+    # the head gives the logits that ArgMax compares: a rounded tie is a wrong pixel, and it costs 1 % of the time
+    # integer identity + float branch becomes one fused sum in OpenVINO's convolution
+    residual="identity",
+)
+
+CPU_WITHOUT_VNNI = msgspec.structs.replace(
+    CPU,
+    name="cpu-avx2",
+    # vpmaddubsw adds two 16-bit products with saturation: 255 * 127 * 2 overflows, 255 * 63 * 2 does not
+    weight_limit=63,
+)
+
+NVIDIA = Placement(
+    name="nvidia",
+    # TensorRT: symmetric only, zero point 0 (tensorrt-facts 3.1)
+    activations="int8",
+    # depthwise 7x7 is expanded to four times its channels in INT8 (3.2); transposed convolution runs in FP16 with
+    # extra reformats (3.2); stem (3 channels) and head (accuracy) stay high (3.1)
+    roles=("pointwise", "downsample", "conv"),
+    # the identity only: the branch's convolution then takes the sum as its epilogue (3.1, NVIDIA's rules 1-7)
+    residual="identity",
+)
+
+NVIDIA_TYPED = msgspec.structs.replace(
+    NVIDIA,
+    name="nvidia-typed",
+    # scales are float16 there: below 2**-14 they are subnormal and lose their digits
+    scale_floor=2.0**-14,
+)
+
+NVIDIA_8 = msgspec.structs.replace(
+    NVIDIA,
+    name="nvidia-8",
+    # TensorRT 8's parsers were written for float weights behind Q and DQ (3.1)
+    prequantised=False,
+)
+
+PLACEMENTS: tuple[Placement, ...] = (CPU, CPU_WITHOUT_VNNI, NVIDIA, NVIDIA_TYPED, NVIDIA_8)
+
+
+def get_placement(name: str) -> Placement:
+    """A placement of the table by name.
+
+    Raises:
+        RequestError: No such placement; names those that exist.
+    """
+    for placement in PLACEMENTS:
+        if placement.name == name:
+            return placement
+    raise unknown_name("placement", name, [placement.name for placement in PLACEMENTS])
+
+
+def quantised_layers(graph: Graph, placement: Placement, keep_float: Collection[str] = ()) -> list[Layer]:
+    """Layers of a graph that compute in integers, without those that are kept in float by name."""
+    return [layer for layer in weighted_layers(graph) if layer.role in placement.roles and layer.name not in keep_float]
+
+
+def quantised_tensors(graph: Graph, placement: Placement, keep_float: Collection[str] = ()) -> dict[str, list[str]]:
+    """Tensors that pass through integers, and the nodes that read the integers."""
+    found: dict[str, list[str]] = {}
+    for layer in quantised_layers(graph, placement, keep_float):
+        found.setdefault(layer.source, []).append(layer.name)
+    if placement.residual != "none":
+        for residual in residuals(graph):
+            # an identity that no integer layer reads would be rounded for nothing
+            if residual.identity in found:
+                found[residual.identity].append(residual.name)
+                if placement.residual == "both":
+                    found.setdefault(residual.branch, []).append(residual.name)
+    return found
+
+
+def calibration_tensors(graph: Graph, placements: Iterable[Placement] = PLACEMENTS) -> list[str]:
+    """Every tensor that some placement quantises: what a calibration has to measure."""
+    found: dict[str, None] = {}
+    for placement in placements:
+        found.update(dict.fromkeys(quantised_tensors(graph, placement)))
+    return list(found)
+
+
+def plan(
+    graph: Graph,
+    ranges: Ranges,
+    placement: Placement,
+    *,
+    method: Method | None = None,
+    keep_float: Collection[str] = (),
+) -> QdqPlan:
+    """The Q/DQ pairs of a graph.
+
+    Args:
+        graph: Canonical, or a form of it with the same tensor names.
+        ranges: Measured on the same weights.
+        placement: Where integers are used.
+        method: How thresholds are chosen; by default as the range file says.
+        keep_float: Layers that stay in float although the placement names their role.
+
+    Raises:
+        VerifyError: The range file lacks a tensor.
+    """
+    tensors = quantised_tensors(graph, placement, keep_float)
+    ranges.require(name for name in tensors if name != PIXELS)
+    activations = tuple(
+        _activation(name, tuple(readers), ranges, placement, method or ranges.method)
+        for name, readers in tensors.items()
+    )
+    nodes = {node.name: node for node in graph.nodes}
+    weights = []
+    for layer in quantised_layers(graph, placement, keep_float):
+        values = graph.weight(nodes[layer.name])
+        assert values is not None
+        weights.append(_weight(layer, np.asarray(values, np.float32), placement))
+    return QdqPlan(activations=activations, weights=tuple(weights))
+
+
+def _activation(
+    tensor: str, readers: tuple[str, ...], ranges: Ranges, placement: Placement, method: Method
+) -> ActivationQ:
+    if tensor == PIXELS and placement.activations == "uint8":
+        # camera bytes are integers already: this Q/DQ pair loses nothing where no resize precedes it
+        return ActivationQ(tensor=tensor, scale=1.0, zero_point=0, dtype="uint8", consumers=readers)
+    values = ranges.tensors[tensor].distribution()
+    if placement.activations == "int8":
+        scale = max(symmetric_range(values, method) / 127, placement.scale_floor)
+        return ActivationQ(tensor=tensor, scale=scale, zero_point=0, dtype="int8", consumers=readers)
+    low, high = asymmetric_range(values, method)
+    scale = max((high - low) / 255, placement.scale_floor)
+    zero_point = int(np.clip(round(-low / scale), 0, 255))
+    return ActivationQ(tensor=tensor, scale=scale, zero_point=zero_point, dtype="uint8", consumers=readers)
+
+
+def _weight(layer: Layer, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], placement: Placement) -> WeightQ:
+    others = tuple(axis for axis in range(values.ndim) if axis != layer.axis)
+    largest = np.abs(values).max(axis=others)
+    # a channel of zeros may have any scale: 1 is no subnormal in any format
+    scales = np.where(largest > 0, np.maximum(largest / placement.weight_limit, placement.scale_floor), 1.0)
+    return WeightQ(
+        node=layer.name,
+        scales=tuple(float(np.float32(scale)) for scale in scales),
+        axis=layer.axis,
+        low=-placement.weight_limit - 1,
+        high=placement.weight_limit,
+        prequantised=placement.prequantised,
+    )

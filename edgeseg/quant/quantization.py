@@ -1,0 +1,54 @@
+"""From a float model and a range file to an INT8 one: the plan of a placement, inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx
+
+from edgeseg.core.errors import VerifyError
+from edgeseg.graph import read_meta
+from edgeseg.graph.ir import from_model
+from edgeseg.graph.qdq import insert
+from edgeseg.quant.placement import Placement, plan
+from edgeseg.quant.ranges import Ranges
+from edgeseg.quant.thresholds import Method
+
+
+def quantize(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    placement: Placement,
+    *,
+    method: Method | None = None,
+    keep_float: Collection[str] = (),
+) -> onnx.ModelProto:
+    """A copy of a model with explicit Q/DQ where a placement wants it.
+
+    Args:
+        model: Canonical, of any frame size.
+        ranges: Measured on the same weights.
+        placement: Where integers are used.
+        method: How thresholds are chosen; by default as the range file says.
+        keep_float: Layers that stay in float although the placement names their role.
+
+    Raises:
+        VerifyError: The ranges are of other weights, or lack a tensor.
+    """
+    check_weights(model, ranges)
+    return insert(model, plan(from_model(model), ranges, placement, method=method, keep_float=keep_float))
+
+
+def check_weights(model: onnx.ModelProto, ranges: Ranges) -> None:
+    """Refuse ranges that were measured on other weights than the model's.
+
+    Raises:
+        VerifyError: Names both hashes.
+    """
+    meta = read_meta(model)
+    if ranges.weights_sha256 != meta.weights_sha256:
+        raise VerifyError(
+            "the range file is stale: it was measured on other weights",
+            value=f"{ranges.weights_sha256[:12]}, the model {meta.name} has {meta.weights_sha256[:12]}",
+            fix="edgeseg calibrate MODEL --frames SRC",
+        )
