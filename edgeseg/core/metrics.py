@@ -91,12 +91,12 @@ class Confusion:
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
         n = len(classes)
-        self._counts = np.zeros((n, n + 1), dtype=np.int64)
+        self._counts: NDArray[np.int64] = np.zeros((n, n + 1), dtype=np.int64)
 
     @property
     def matrix(self) -> NDArray[np.int64]:
         """Counts [n, n+1], a copy: row = label, column = mask; the last column is "no class"."""
-        return self._counts.copy()
+        return np.array(self._counts, dtype=np.int64)
 
     def add(self, label_hw: U8, mask_hw: U8) -> None:
         """Count one frame.

@@ -1,0 +1,279 @@
+"""OpenVINO on the CPU: FP32, BF16 where the processor has it, and Q/DQ INT8.
+
+OpenVINO picks a precision of its own where none is asked for (BF16 on processors that have it), so every compilation
+here names one and reads it back. Nothing is cached: compiling takes about a second and is then surely of this model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from edgeseg.backend.base import OUTPUTS, BlockingRunner, input_planes
+from edgeseg.backend.onnx_model import check_model
+from edgeseg.backend.options import Option, resolve_options
+from edgeseg.backend.ring import Slot
+from edgeseg.core.artefacts import disk_errors
+from edgeseg.core.errors import CapabilityError, EdgesegError, VerifyError
+from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, RunnerSpec
+
+ENGINE_FILE = "engine.xml"
+_WEIGHTS_FILE = "engine.bin"
+
+_OPTIONS: Mapping[str, Option] = {
+    "outputs": OUTPUTS,
+    "float_precision": "fp32",  # of the layers of an INT8 engine that are not quantised: fp32 or bf16
+}
+
+# our precision -> OpenVINO's capability of the device, and its name as INFERENCE_PRECISION_HINT
+_CAPABILITIES: Mapping[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
+_HINTS: Mapping[str, ov.Type] = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "fp16": ov.Type.f16}
+
+# runtime layer types that compute; the others are inputs, constants, reorders and moves
+_COMPUTE = frozenset(
+    (
+        *("Convolution", "Deconvolution", "FullyConnected", "MatMul", "Pooling", "AdaptivePooling", "Eltwise"),
+        *("Subgraph", "MVN", "NormalizeL2", "RMSNorm", "Interpolate", "TopK", "Softmax", "FakeQuantize", "Reduce"),
+    )
+)
+_RUNTIME_PRECISIONS: Mapping[str, str] = {
+    "f32": "fp32",
+    "bf16": "bf16",
+    "f16": "fp16",
+    "i8": "int8",
+    "u8": "int8",
+}
+
+
+class OpenVinoRunner(BlockingRunner):
+    """Runs an OpenVINO model on the CPU, straight from the input buffer into the leased output buffer.
+
+    Args:
+        model: An `engine.xml` with its `engine.bin` beside it, or the bytes of an ONNX model.
+        spec: What the model takes and gives.
+        hint: Precision of the layers that are not quantised; set, and read back after compiling.
+        threads: CPU threads; 0 lets OpenVINO choose.
+        outputs: Output buffers beyond the depth.
+    """
+
+    def __init__(
+        self, model: Path | bytes, spec: RunnerSpec, *, hint: str = "fp32", threads: int = 0, outputs: int = OUTPUTS
+    ) -> None:
+        super().__init__(spec, outputs=outputs)
+        self._model = model
+        self._hint = hint
+        self._threads = threads
+        self._request: Any = None
+        self._feeds: list[dict[str, ov.Tensor]] = []
+        self._outs: list[dict[str, ov.Tensor]] = []
+
+    def _open(self) -> None:
+        core = ov.Core()
+        compiled = compile_model(core, read_model(core, self._model), hint=self._hint, threads=self._threads)
+        self._request = compiled.create_infer_request()
+
+    def _bind(self, inputs: Sequence[U8], slots: Sequence[Slot]) -> None:
+        self._feeds = [
+            {name: _shared(plane) for name, plane in input_planes(self._spec, item).items()} for item in inputs
+        ]
+        for slot in slots:
+            outs = {"mask": _shared(slot.mask_nhw)}
+            if slot.confidence_nhw is not None:
+                outs["confidence"] = _shared(slot.confidence_nhw)
+            self._outs.append(outs)
+
+    def _run(self, feed: int, slot: int) -> None:
+        request = self._request
+        try:
+            for name, tensor in self._feeds[feed].items():
+                request.set_tensor(name, tensor)
+            for name, tensor in self._outs[slot].items():
+                request.set_tensor(name, tensor)
+            request.start_async()  # then wait(): unlike infer() it does not make a dictionary of every output
+            request.wait()
+        except RuntimeError as error:
+            raise EdgesegError("OpenVINO failed while running", value=_first_line(error)) from error
+
+    def _close(self) -> None:
+        self._request = None
+        self._feeds, self._outs = [], []
+
+
+class OpenVinoBuilder:
+    """Converts the model to OpenVINO's own format, compiles it once, and reports the precisions that it runs in.
+
+    Options: `outputs`, `float_precision`.
+    """
+
+    name = "openvino"
+
+    @property
+    def version(self) -> str:
+        """Version of OpenVINO."""
+        return str(ov.__version__).split("-")[0]
+
+    @property
+    def precisions(self) -> Sequence[Precision]:
+        """Precisions that this processor computes in, as OpenVINO says."""
+        return device_precisions(ov.Core())
+
+    def build(self, model: Path, folder: Path, spec: EngineSpec) -> BuiltEngine:
+        """Write `engine.xml` and `engine.bin`, compile them here, and count the layers by precision."""
+        hint = float_hint(spec, self._resolve(spec))
+        check_model(model, spec)
+        core = ov.Core()
+        converted = read_model(core, model)
+        with tempfile.TemporaryDirectory(prefix=".engine-", dir=folder) as scratch, disk_errors(folder):
+            written = Path(scratch) / ENGINE_FILE
+            ov.save_model(converted, str(written), compress_to_fp16=False)
+            for name in (_WEIGHTS_FILE, ENGINE_FILE):
+                (written.parent / name).replace(folder / name)
+        compiled = compile_model(core, read_model(core, folder / ENGINE_FILE), hint=hint, threads=spec.threads)
+        layers = count_layers(compiled)
+        precision: Precision = "int8" if layers.get("int8") else _precision_of(compiled)
+        if precision != spec.precision:
+            raise CapabilityError(
+                f"precision {spec.precision} for this model", runtime=self._runtime, allowed=f"it runs in {precision}"
+            )
+        return BuiltEngine(
+            file=ENGINE_FILE,
+            backend=self.name,
+            backend_version=self.version,
+            precision=precision,
+            layers=layers,
+            report={
+                "inference_precision_hint": _precision_of(compiled),
+                "device": str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+                "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+            },
+        )
+
+    def open(self, engine: Path, spec: EngineSpec) -> OpenVinoRunner:
+        """A runner over `engine.xml`."""
+        options = self._resolve(spec)
+        return OpenVinoRunner(
+            engine,
+            runner_spec(spec),
+            hint=float_hint(spec, options),
+            threads=spec.threads,
+            outputs=int(options["outputs"]),
+        )
+
+    @property
+    def _runtime(self) -> str:
+        return f"openvino {self.version}"
+
+    def _resolve(self, spec: EngineSpec) -> dict[str, Option]:
+        options = resolve_options(spec.options, _OPTIONS, backend=self.name)
+        for precision in (spec.precision, str(options["float_precision"])):
+            if precision not in self.precisions:
+                raise CapabilityError(
+                    f"precision {precision} on this CPU",
+                    runtime=self._runtime,
+                    allowed=f"allowed: {', '.join(self.precisions)}",
+                )
+        return options
+
+
+def runner_spec(spec: EngineSpec) -> RunnerSpec:
+    """What a runner of OpenVINO takes and gives."""
+    return RunnerSpec(
+        frame_size=spec.frame_size,
+        batch=spec.batch,
+        classes=spec.classes,
+        input_format=spec.input_format,
+        confidence=spec.confidence,
+        backend=f"openvino {str(ov.__version__).split('-')[0]}",
+        precision=spec.precision,
+    )
+
+
+def device_precisions(core: ov.Core) -> list[Precision]:
+    """Precisions that the CPU has, in the order of `Precision`."""
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [precision for precision, name in _CAPABILITIES.items() if name in capabilities]
+
+
+def float_hint(spec: EngineSpec, options: Mapping[str, Option]) -> str:
+    """The hint for an engine: its own precision, or for INT8 that of the layers that are not quantised."""
+    return str(options["float_precision"]) if spec.precision == "int8" else spec.precision
+
+
+def read_model(core: ov.Core, model: Path | bytes) -> ov.Model:
+    """Read an OpenVINO or ONNX model.
+
+    Raises:
+        VerifyError: OpenVINO cannot read it.
+    """
+    try:
+        return core.read_model(str(model) if isinstance(model, Path) else model)
+    except RuntimeError as error:
+        name = model if isinstance(model, Path) else "a model in memory"
+        raise VerifyError("OpenVINO cannot read the model", value=f"{name}: {_first_line(error)}") from error
+
+
+def compile_model(
+    core: ov.Core, model: ov.Model, *, hint: str, threads: int = 0, profile: bool = False
+) -> ov.CompiledModel:
+    """Compile for lowest latency on the CPU, in the precision asked for.
+
+    Raises:
+        CapabilityError: OpenVINO compiled it in another precision.
+        EdgesegError: OpenVINO cannot compile it.
+    """
+    config: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": _HINTS[hint],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "PERF_COUNT": profile,
+    }
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        compiled = core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise EdgesegError("OpenVINO cannot compile the model", value=_first_line(error)) from error
+    found = _precision_of(compiled)
+    if found != hint:
+        raise CapabilityError(f"precision {hint}", runtime=f"openvino {ov.__version__}", allowed=f"it chose {found}")
+    return compiled
+
+
+def count_layers(compiled: ov.CompiledModel) -> dict[str, int]:
+    """Compute layers of a compiled model by the precision that each really runs in."""
+    counts: dict[str, int] = {}
+    for layer in runtime_layers(compiled):
+        kind = _RUNTIME_PRECISIONS.get(layer["runtimePrecision"])
+        converts_bytes = layer["layerType"] == "Subgraph" and kind == "int8"  # the frame's Cast
+        if layer["layerType"] in _COMPUTE and kind and not converts_bytes:
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def runtime_layers(compiled: ov.CompiledModel) -> list[dict[str, str]]:
+    """The layers that OpenVINO executes, in order: name, layerType, runtimePrecision, primitiveType and more."""
+    fields = ("layerType", "runtimePrecision", "primitiveType", "originalLayersNames", "outputPrecisions")
+    layers = []
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        layer = {name: str(info[name].astype(str)) if name in info else "" for name in fields}
+        layers.append({"name": op.get_friendly_name(), **layer})
+    return layers
+
+
+def _precision_of(compiled: ov.CompiledModel) -> Precision:
+    found = compiled.get_property("INFERENCE_PRECISION_HINT")
+    names: Mapping[ov.Type, Precision] = {ov.Type.f32: "fp32", ov.Type.bf16: "bf16", ov.Type.f16: "fp16"}
+    return names.get(found, "fp32")
+
+
+def _shared(array: U8) -> ov.Tensor:
+    return ov.Tensor(array, shared_memory=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
