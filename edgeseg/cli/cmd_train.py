@@ -1,0 +1,72 @@
+"""`edgeseg train`: labelled frames to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeseg.cli.ui import Ui, common_options
+
+
+@click.command(short_help="Train a model on labelled frames; resumable.")
+@click.option("--data", help="Labelled frames: camvid:PATH, folder:PATH, street:seed=1,frames=200 …")
+@click.option("--model", default="", help="Preset: edge-s, edge-m, edge-l, …")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--config", type=click.Path(path_type=Path), help="Recipe as TOML: [train], [data], [augment], [loss] ….")
+@click.option("--epochs", type=int, help="Passes over the training frames.")
+@click.option("--batch", type=int, help="Frames in a step.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--seed", type=int, help="Everything random follows from it.")
+@click.option("--crop", help="HEIGHTxWIDTH of the training crops.")
+@click.option("--set", "values", multiple=True, metavar="TABLE.FIELD=VALUE", help="Any other field, value as in TOML.")
+@click.option("--init", help="Run folder (or zoo:NAME) whose weights are started from.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, bit for bit.")
+@common_options
+def command(
+    ui: Ui,
+    data: str | None,
+    model: str,
+    out: Path,
+    config: Path | None,
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    seed: int | None,
+    crop: str | None,
+    values: tuple[str, ...],
+    init: str | None,
+    device: str,
+    resume: bool,
+) -> None:
+    """Train a model on labelled frames.
+
+    The run folder holds the resolved config, the averaged weights, a checkpoint, metrics and a TensorBoard log.
+    Ctrl-C leaves a checkpoint to go on from.
+    """
+    from edgeseg.cli.ui import parse_size
+    from edgeseg.train import train_model
+    from edgeseg.train.overrides import parse_overrides
+    from edgeseg.train.request import TrainRequest
+
+    named = {
+        "data.train": data,
+        "train.epochs": epochs,
+        "train.batch": batch,
+        "train.lr": lr,
+        "train.seed": seed,
+        "augment.crop": list(parse_size(crop)) if crop else None,
+    }
+    request = TrainRequest(
+        out=out,
+        model=model,
+        config=config,
+        overrides=parse_overrides(values, {name: value for name, value in named.items() if value is not None}),
+        init=init or "",
+        resume=resume,
+        device=device,
+    )
+    with ui.progress() as progress:
+        run = train_model(request, progress)
+    ui.say(f"trained: {run}")

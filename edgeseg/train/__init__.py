@@ -1,0 +1,35 @@
+"""The door to training: labelled frames in, a run folder out (docs/training.md).
+
+Nothing heavy is imported before a training starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.core.deps import require
+from edgeseg.core.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from edgeseg.train.request import TrainRequest
+
+
+def train_model(request: TrainRequest, progress: Progress | None = None) -> Path:
+    """Train a model, or go on with a broken run, and return the run folder.
+
+    Args:
+        request: What to train, on what, into which folder (`edgeseg.train.request.TrainRequest`).
+        progress: Display.
+
+    Raises:
+        RequestError: An unknown model, data set, split or field; the folder exists, or has no run to resume.
+        DataError: Frames that cannot be used, or a full disk.
+        VerifyError: A checkpoint or initial weights that do not verify.
+        EdgesegError: The training diverged.
+        KeyboardInterrupt: Stopped; the checkpoint holds the last finished step.
+    """
+    require("torch", "torchvision", "safetensors", "tensorboard", "PIL", what="edgeseg train")
+    from edgeseg.train import run
+
+    return run.train(request, progress or Silent())

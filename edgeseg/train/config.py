@@ -1,0 +1,196 @@
+"""What a training run is made of: frozen structs, one TOML table each, every knob of the recipe a field."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edgeseg.core.types import Classes
+from edgeseg.model import InputConfig, ModelConfig
+
+Range = tuple[float, float]
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The loop and the optimiser.
+
+    Attributes:
+        epochs: Passes over the training frames.
+        batch: Frames in one optimiser step, over all processes together.
+        lr: Peak learning rate of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
+        weight_decay: Decay of filters; norms, biases and layer scales have none.
+        warmup_epochs: Epochs over which the rate climbs linearly from 0.
+        schedule: `cosine` falls from the peak to the end; `trapezoid` stays at the peak and falls linearly over the
+            last `cooldown` share, so that a run may be shortened or lengthened while it is under way.
+        cooldown: Share of the run that the trapezoid falls over.
+        final_lr: Rate at the end, as a share of the peak.
+        clip_norm: Largest norm of the gradient; 0 does not clip.
+        ema_decay: Decay of the averaged weights, which are what a run gives; reached over the first steps.
+        precision: `bf16` autocasts; `auto` takes it where the processor multiplies bf16 natively.
+        channels_last: NHWC memory; without it LayerNorm models train several times slower on a CPU.
+        compile: Compile the step with torch.compile; pays on a GPU.
+        threads: CPU threads; 0 lets torch choose.
+        seed: Everything random follows from it.
+        validate_every: Epochs between two validations; the last epoch is always validated.
+        checkpoint_minutes: Longest time between two checkpoints within an epoch; each epoch ends with one.
+    """
+
+    epochs: int = 100
+    batch: int = 8
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 3.0
+    schedule: Literal["cosine", "trapezoid"] = "cosine"
+    cooldown: float = 0.3
+    final_lr: float = 0.01
+    clip_norm: float = 5.0
+    ema_decay: float = 0.998
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    threads: int = 0
+    seed: int = 1
+    validate_every: int = 5
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        _at_least("train.epochs", self.epochs, 1)
+        _at_least("train.batch", self.batch, 1)
+        _above("train.lr", self.lr, 0)
+        _at_least("train.weight_decay", self.weight_decay, 0)
+        _at_least("train.warmup_epochs", self.warmup_epochs, 0)
+        _share("train.cooldown", self.cooldown)
+        _share("train.final_lr", self.final_lr)
+        _at_least("train.clip_norm", self.clip_norm, 0)
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"train.ema_decay is {self.ema_decay}; allowed: 0 to below 1")
+        _at_least("train.threads", self.threads, 0)
+        _at_least("train.validate_every", self.validate_every, 1)
+        _above("train.checkpoint_minutes", self.checkpoint_minutes, 0)
+
+
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which labelled frames.
+
+    Attributes:
+        train: Data set specification, for example `camvid:PATH`.
+        split: Split of it that is learned from: `train`, or one that holds a sequence out (`train-dev`).
+        val: Specification of the validation frames; empty takes the same data set.
+        val_splits: Splits that are scored; the first decides and gives the run's frames. May be empty.
+        limit: Share of the training frames that is used, evenly spaced; for studies with few labels.
+    """
+
+    train: str = ""
+    split: str = "train"
+    val: str = ""
+    val_splits: tuple[str, ...] = ("val",)
+    limit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.limit <= 1:
+            raise ValueError(f"data.limit is {self.limit}; allowed: above 0, up to 1")
+
+
+class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is varied in a training frame; every strength is a half-width or a probability.
+
+    Attributes:
+        crop: (height, width) that the network trains on; empty takes 0.8 of the network size, in steps of 32.
+        scale: Smallest and largest magnification, drawn evenly in its logarithm.
+        aspect: Largest stretch of width over height, likewise.
+        flip: Probability of a mirrored frame.
+        brightness: Factor 1 +- this.
+        contrast: Factor 1 +- this, about the frame's mean.
+        saturation: Factor 1 +- this, about each pixel's luma.
+        hue: Largest turn of the hue, as a share of the circle.
+    """
+
+    crop: tuple[int, int] | None = None
+    scale: Range = (0.5, 2.0)
+    aspect: float = 1.1
+    flip: float = 0.5
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.03
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"augment.scale is {list(self.scale)}; allowed: [smallest, largest], both above 0")
+        _at_least("augment.aspect", self.aspect, 1)
+        for name in ("flip", "brightness", "contrast", "saturation", "hue"):
+            _share(f"augment.{name}", getattr(self, name))
+
+
+class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is minimised.
+
+    Attributes:
+        label_smoothing: Share of the target spread evenly over all classes (Szegedy et al., 2016).
+        class_weights: `none`; `sqrt` weighs a class by one over the square root of its share of the pixels; `log` by
+            1 / ln(1.02 + share) (Paszke et al., "ENet", 2016). Weights have mean 1 over the pixels.
+        dice: Weight of the soft Dice loss over the batch (Milletari et al., "V-Net", 2016).
+        lovasz: Weight of the Lovasz-Softmax loss (Berman et al., 2018), the surrogate of mIoU itself.
+        lovasz_pixels: Pixels drawn evenly from the batch for Lovasz, whose sort is slow.
+        deep_supervision: Weight of the losses of a model's auxiliary heads.
+    """
+
+    label_smoothing: float = 0.05
+    class_weights: Literal["none", "sqrt", "log"] = "none"
+    dice: float = 0.0
+    lovasz: float = 0.0
+    lovasz_pixels: int = 32768
+    deep_supervision: float = 0.4
+
+    def __post_init__(self) -> None:
+        _share("loss.label_smoothing", self.label_smoothing)
+        for name in ("dice", "lovasz", "deep_supervision"):
+            _at_least(f"loss.{name}", getattr(self, name), 0)
+        _at_least("loss.lovasz_pixels", self.lovasz_pixels, 1)
+
+
+class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tables of a user's TOML file. `[model]` and `[input]` change single fields of the preset and its input."""
+
+    model: dict[str, object] = {}
+    input: dict[str, object] = {}
+
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
+    data: DataConfig = msgspec.field(default_factory=DataConfig)
+    augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
+    loss: LossConfig = msgspec.field(default_factory=LossConfig)
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a run was made with, resolved: `RUN/config.toml`.
+
+    Attributes:
+        version: Of edgeseg.
+        init: Run that the weights started from; empty for none.
+    """
+
+    version: str
+    init: str = ""
+    model: ModelConfig
+    input: InputConfig
+    classes: Classes
+    train: TrainConfig
+    data: DataConfig
+    augment: AugmentConfig
+    loss: LossConfig
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} is {value}; allowed: {least} or more")
+
+
+def _above(name: str, value: float, bound: float) -> None:
+    if not value > bound:
+        raise ValueError(f"{name} is {value}; allowed: above {bound}")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}; allowed: 0 to 1")

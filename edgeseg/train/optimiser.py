@@ -1,0 +1,76 @@
+"""AdamW with decay groups, the learning-rate schedule and the averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from edgeseg.train.config import TrainConfig
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Filters decay; vectors (norms, biases, layer scales) do not.
+
+    A parameter counts as a vector where it has one axis longer than 1: layer scales may be stored as [C, 1, 1].
+    """
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            axes = sum(size > 1 for size in parameter.shape)
+            (decayed if axes > 1 else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the decay groups, in its fused form."""
+    return torch.optim.AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.999), fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of one step: linear warm-up, then the schedule.
+
+    Args:
+        config: Peak, shape and length.
+        step: Optimiser step from 0.
+        steps_per_epoch: Steps of an epoch.
+    """
+    total = config.epochs * steps_per_epoch
+    warmup = min(config.warmup_epochs * steps_per_epoch, total / 2)
+    if step < warmup:
+        return config.lr * (step + 1) / max(warmup, 1)
+    done = (step - warmup) / max(total - warmup, 1)
+    if config.schedule == "cosine":
+        share = (1 + math.cos(math.pi * done)) / 2
+    else:
+        share = min(1.0, (total - step) / max(config.cooldown * total, 1))
+    return config.lr * (config.final_lr + (1 - config.final_lr) * share)
+
+
+class AveragedModel:
+    """The exponential moving average of a model (Polyak averaging), batch statistics included: what a run gives.
+
+    Args:
+        model: Its present state is the first average.
+        decay: Decay once warm; after `t` steps at most (1 + t) / (10 + t).
+
+    Attributes:
+        module: A model of its own, in eval mode, with the averaged state.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model after optimiser step `step` (from 0)."""
+        keep = min(self._decay, (1 + step) / (10 + step))
+        average, present = self.module.state_dict(), model.state_dict()
+        floats = [name for name, tensor in average.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([average[name] for name in floats], [present[name] for name in floats], 1 - keep)
+        for name in average.keys() - set(floats):
+            average[name].copy_(present[name])

@@ -1,0 +1,44 @@
+"""Single fields given on a command line: `TABLE.FIELD=VALUE`, the value as TOML writes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from edgeseg.core.errors import RequestError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def parse_overrides(texts: Iterable[str], named: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Fields by table.
+
+    Args:
+        texts: `TABLE.FIELD=VALUE` each; a value that is no TOML is taken as a word.
+        named: Values by `TABLE.FIELD`, which win.
+
+    Raises:
+        RequestError: A text of another form.
+    """
+    fields: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name.count(".") != 1:
+            raise RequestError("not a field", value=text, allowed="TABLE.FIELD=VALUE, for example train.lr=0.002")
+        fields[name.strip()] = _value(value.strip())
+    tables: dict[str, dict[str, object]] = {}
+    for name, value in {**fields, **named}.items():
+        table, field = name.split(".")
+        tables.setdefault(table, {})[field] = value
+    return tables
+
+
+def _value(text: str) -> object:
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value

@@ -1,0 +1,116 @@
+"""What a run leaves behind besides weights: metrics.jsonl, tensorboard/, frames/, done.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from edgeseg.core.artefacts import atomic_folder, disk_errors, write_bytes, write_text
+from edgeseg.core.types import Classes
+from edgeseg.data.masks import write_index_png
+from edgeseg.train.corpus import Corpus
+
+FRAMES = 8  # for export's parity check
+PICTURES = 4  # rows of the picture grid
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` indices, evenly spaced over `count`."""
+    return [int(index) for index in np.unique(np.linspace(0, count - 1, min(wanted, count), dtype=int))]
+
+
+def write_frames(run: Path, corpus: Corpus) -> None:
+    """Write `frames/`: evenly spaced frames `NAME.png` and their labels `NAME.label.png`, at network size."""
+    with atomic_folder(run / "frames", replace=True) as folder:
+        for index in spread(len(corpus), FRAMES):
+            name = f"{index:05d}"
+            rgb = corpus.images[index].permute(1, 2, 0).cpu().numpy()
+            Image.fromarray(rgb).save(folder / f"{name}.png")
+            write_index_png(folder / f"{name}.label.png", corpus.labels[index].cpu().numpy(), corpus.classes)
+
+
+def write_done(run: Path, summary: Mapping[str, object]) -> None:
+    """Write `done.json`, which makes the run complete."""
+    write_bytes(run / "done.json", msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+
+
+class Recorder:
+    """Metrics of a run, one JSON line an epoch, mirrored to TensorBoard.
+
+    Args:
+        run: The run folder.
+        classes: For colours.
+        epoch: First epoch that will be recorded; later lines of an earlier, broken run are dropped.
+    """
+
+    def __init__(self, run: Path, classes: Classes, *, epoch: int) -> None:
+        self._file = run / "metrics.jsonl"
+        self._palette = torch.tensor(list(classes.palette_rgb) + [(0, 0, 0)] * (256 - len(classes)), dtype=torch.uint8)
+        kept = [line for line in read_metrics(run) if _epoch(line) <= epoch]
+        write_text(self._file, "".join(_line(line) for line in kept))
+        with disk_errors(self._file):
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=epoch + 1 if epoch else None)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._board.close()
+
+    def epoch(self, metrics: Mapping[str, object]) -> None:
+        """Record one epoch; `metrics["epoch"]` counts from 1."""
+        with disk_errors(self._file), self._file.open("a", encoding="utf-8") as file:
+            file.write(_line(metrics))
+        step = _epoch(metrics)
+        for name, value in metrics.items():
+            if isinstance(value, (int, float)) and name != "epoch":
+                self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+    def pictures(
+        self, tag: str, images: Sequence[Tensor], labels: Sequence[Tensor], masks: Sequence[Tensor], epoch: int
+    ) -> None:
+        """Show frames beside label and mask, each uint8: [3, H, W], [H, W], [H, W]."""
+        rows = [
+            torch.cat([image.cpu(), self._coloured(label), self._coloured(mask)], dim=2)
+            for image, label, mask in zip(images, labels, masks, strict=True)
+        ]
+        height, width = (min(row.shape[axis] for row in rows) for axis in (1, 2))
+        self._board.add_image(tag, torch.cat([row[:, :height, :width] for row in rows], dim=1), epoch)
+
+    def _coloured(self, ids_hw: Tensor) -> Tensor:
+        return self._palette[ids_hw.cpu().long()].permute(2, 0, 1)
+
+
+def read_metrics(run: Path) -> list[dict[str, object]]:
+    """The lines of `metrics.jsonl`; none where there is no such file. A torn last line is left out."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    lines: list[dict[str, object]] = []
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(msgspec.json.decode(text, type=dict[str, object]))
+        except msgspec.DecodeError:
+            break  # the process was killed while it wrote this line
+    return lines
+
+
+def _epoch(metrics: Mapping[str, object]) -> int:
+    value = metrics["epoch"]
+    assert isinstance(value, int)
+    return value
+
+
+def _line(metrics: Mapping[str, object]) -> str:
+    return msgspec.json.encode(metrics).decode() + "\n"

@@ -1,0 +1,131 @@
+"""From what a person asks for to a resolved, checked configuration; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import edgeseg
+from edgeseg.core.config import convert, load_config, to_tables, unknown_name
+from edgeseg.core.errors import RequestError
+from edgeseg.core.types import Classes, Size
+from edgeseg.model import InputConfig, ModelConfig, preset, preset_names
+from edgeseg.train.config import AugmentConfig, RecipeConfig, RunConfig
+
+Tables = Mapping[str, Mapping[str, object]]
+_FIXED = {"train": ("seed", "batch"), "model": (), "input": ()}  # what a run cannot change under way
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """One training run, as a person asks for it.
+
+    Attributes:
+        out: Run folder; must not exist, unless `resume`.
+        model: Preset; may be empty where `config` names one in `[model]`.
+        config: TOML file with any of the tables of a recipe.
+        overrides: Values over the file's, by table and field.
+        init: What the weights start from: a run folder, `zoo:NAME` or a safetensors file; empty for nothing.
+        resume: Go on with the run in `out`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+    """
+
+    out: Path
+    model: str = ""
+    config: Path | None = None
+    overrides: Tables = field(default_factory=dict)
+    init: str = ""
+    resume: bool = False
+    device: str = "auto"
+
+
+def read_recipe(request: TrainRequest) -> RecipeConfig:
+    """The recipe of a new run: the file's values, then the overrides.
+
+    Raises:
+        RequestError: The output folder exists, no data or model is named, or a value is refused.
+    """
+    if request.out.exists():
+        raise RequestError(
+            "the run folder exists", value=request.out, fix=f"edgeseg train --out {request.out} --resume"
+        )
+    recipe = load_config(request.config, RecipeConfig, request.overrides)
+    if not recipe.data.train:
+        raise RequestError(
+            "no data set is named", allowed="--data camvid:PATH, folder:PATH, street:seed=1,frames=200 …"
+        )
+    return recipe
+
+
+def resolve_model(name: str, fields: Mapping[str, object]) -> ModelConfig:
+    """A preset with single fields replaced.
+
+    Raises:
+        RequestError: No or an unknown preset, an unknown field or a combination that cannot be.
+    """
+    name = name or str(fields.get("name", ""))
+    if name not in preset_names():
+        raise unknown_name("model", name, list(preset_names()), fix=f"edgeseg train --model {preset_names()[0]} …")
+    return convert({**to_tables(preset(name)), **fields, "name": name}, ModelConfig, origin="[model]")
+
+
+def resolve(recipe: RecipeConfig, *, model: str, init: str, classes: Classes, frame_size: Size) -> RunConfig:
+    """Fill in what depends on the model and the data.
+
+    Args:
+        recipe: File and options.
+        model: Preset.
+        init: Run that the weights start from.
+        classes: Of the training data.
+        frame_size: Of the first training frame: the network size unless `[input]` names another.
+    """
+    input_config = convert({"network_size": list(frame_size), **recipe.input}, InputConfig, origin="[input]")
+    config = resolve_model(model, recipe.model)
+    return RunConfig(
+        version=edgeseg.__version__,
+        init=init,
+        model=config,
+        input=input_config,
+        classes=classes,
+        train=recipe.train,
+        data=recipe.data,
+        augment=_resolve_crop(recipe.augment, input_config.network_size, config.stride),
+        loss=recipe.loss,
+    )
+
+
+def read_run_config(request: TrainRequest) -> RunConfig:
+    """The configuration of a run to be resumed, with the overrides that a run can take under way.
+
+    Raises:
+        RequestError: There is no such run, or an override would make it another run.
+    """
+    file = request.out / "config.toml"
+    if not file.is_file():
+        raise RequestError("there is no run to resume", value=request.out, fix="the same command without --resume")
+    was = load_config(file, RunConfig)
+    if request.model and request.model != was.model.name:
+        raise RequestError("a run cannot change its model", value=request.model, allowed=was.model.name)
+    now = load_config(file, RunConfig, request.overrides)
+    for table, names in _FIXED.items():
+        old, new = to_tables(getattr(was, table)), to_tables(getattr(now, table))
+        for name in names or old.keys() | new.keys():
+            if old.get(name) != new.get(name):
+                raise RequestError(
+                    f"a run cannot change {table}.{name} under way", value=new.get(name), allowed=f"{old.get(name)}"
+                )
+    return now
+
+
+def _resolve_crop(augment: AugmentConfig, network_size: Size, stride: int) -> AugmentConfig:
+    crop = augment.crop
+    if crop is None:
+        crop = (_multiple(0.8 * network_size[0], stride), _multiple(0.8 * network_size[1], stride))
+    if crop[0] % stride or crop[1] % stride or min(crop) < stride:
+        raise RequestError("the crop does not fit the network", value=list(crop), allowed=f"multiples of {stride}")
+    return convert({**to_tables(augment), "crop": list(crop)}, AugmentConfig, origin="[augment]")
+
+
+def _multiple(length: float, stride: int) -> int:
+    return max(1, round(length / stride)) * stride

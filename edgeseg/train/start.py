@@ -1,0 +1,64 @@
+"""Where weights come from at the start: another run of the same family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgeseg.core.config import unknown_name
+from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.core.progress import Progress
+from edgeseg.core.workspace import is_zoo, zoo_file, zoo_names
+
+
+def load_matching(model: nn.Module, source: str, progress: Progress) -> int:
+    """Take over every tensor of another run that has the same name and shape; the rest stays as initialised.
+
+    Args:
+        model: To be filled in place.
+        source: A run folder, `zoo:NAME` or a safetensors file.
+        progress: Told what was taken and what was not.
+
+    Returns:
+        Number of tensors taken.
+
+    Raises:
+        RequestError: There is no such run, or nothing of it fits.
+        VerifyError: Its weights are truncated or foreign.
+    """
+    weights = _read(source)
+    state = model.state_dict()
+    taken = [name for name, tensor in state.items() if name in weights and weights[name].shape == tensor.shape]
+    if not taken:
+        raise RequestError("no weights of that run fit this model", value=source, allowed="a run of the same family")
+    with torch.no_grad():
+        for name in taken:
+            state[name].copy_(weights[name])
+    progress.say(f"{len(taken)} of {len(state)} tensors start from {source}")
+    return len(taken)
+
+
+def _read(source: str) -> dict[str, Tensor]:
+    file = _locate(source)
+    if not file.is_file():
+        raise RequestError("there are no weights to start from", value=source, allowed="a run folder or zoo:NAME")
+    try:
+        weights: dict[str, Tensor] = load_file(str(file))
+    except SafetensorError as error:
+        raise VerifyError("the weights do not verify", value=f"{file}: {error}") from error
+    return weights
+
+
+def _locate(source: str) -> Path:
+    if is_zoo(source):
+        name = source.partition(":")[2]
+        file = zoo_file(name, ".safetensors")
+        if file is None:
+            raise unknown_name("model of the zoo", name, zoo_names())
+        return file
+    path = Path(source).expanduser()
+    return path / "weights.safetensors" if path.is_dir() else path
