@@ -1,0 +1,291 @@
+"""A trained run: its files, and the network in torch behind the Runner contract."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edgeseg.core.artefacts import atomic_file
+from edgeseg.core.clock import now_ns
+from edgeseg.core.config import convert, read_toml
+from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.core.types import U8, Classes, Runner, RunnerSpec, RunTimes, Size, Ticket, format_size
+from edgeseg.model.config import InputConfig, ModelConfig
+from edgeseg.model.network import SegModel, build_model
+
+CONFIG_FILE = "config.toml"
+WEIGHTS_FILE = "weights.safetensors"
+DONE_FILE = "done.json"
+_RING = 4
+
+
+class _RunTables(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables of config.toml that shape the network; the others belong to training."""
+
+    model: ModelConfig
+    input: InputConfig
+    classes: Classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRun:
+    """What a RUN folder holds of the network.
+
+    Attributes:
+        model: In eval mode, with the run's EMA weights, in channels_last, on the CPU.
+        config: What shaped it.
+        input: How pixels become its input.
+        classes: Vocabulary of its logits.
+    """
+
+    model: SegModel
+    config: ModelConfig
+    input: InputConfig
+    classes: Classes
+
+
+def save_weights(path: Path, model: SegModel) -> None:
+    """Write the state of `model` as safetensors, atomically; the names are those of its `state_dict`."""
+    state = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    with atomic_file(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_weights(path: Path, model: SegModel) -> None:
+    """Read a state that `save_weights` wrote into `model`; every name and shape must match.
+
+    Floating-point tensors may be stored narrower (fp16), and are widened.
+
+    Raises:
+        RequestError: There is no such file.
+        VerifyError: Not safetensors, truncated, or of another network; names the first tensor that differs.
+    """
+    state = read_tensors(path)
+    expected = model.state_dict()
+    odd = sorted(state.keys() ^ expected.keys())
+    if odd:
+        kind = "misses" if odd[0] in expected else "has an unknown"
+        raise VerifyError(f"the weights are of another network: the file {kind} tensor {odd[0]}", value=path)
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise VerifyError(
+                "the weights are of another network",
+                value=f"{name} is {list(state[name].shape)} in {path}",
+                allowed=f"{list(tensor.shape)}",
+            )
+    model.load_state_dict(state)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Raises:
+        RequestError: There is no such file.
+        VerifyError: Truncated, or not safetensors.
+    """
+    if not path.is_file():
+        raise RequestError("the weights file does not exist", value=path, allowed="a .safetensors file")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise VerifyError("the weights cannot be read", value=f"{path}: {error}", allowed="safetensors") from error
+    return tensors
+
+
+def load_run(run: Path) -> LoadedRun:
+    """The trained network of a RUN folder.
+
+    Raises:
+        RequestError: The folder does not exist, or its training is not complete.
+        VerifyError: The weights are truncated, foreign or of another network.
+    """
+    if not run.is_dir():
+        raise RequestError("the run does not exist", value=run, allowed="a folder that `edgeseg train` wrote")
+    if not (run / CONFIG_FILE).is_file() or not (run / WEIGHTS_FILE).is_file():
+        raise RequestError(
+            "this is no finished run",
+            value=run,
+            allowed=f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}",
+            fix="edgeseg train --resume",
+        )
+    tables = read_toml(run / CONFIG_FILE)
+    shared = {name: tables[name] for name in _RunTables.__struct_fields__ if name in tables}
+    parsed = convert(shared, _RunTables, origin=str(run / CONFIG_FILE))
+    model = build_model(parsed.model, len(parsed.classes))
+    load_weights(run / WEIGHTS_FILE, model)
+    return LoadedRun(model=model.eval(), config=parsed.model, input=parsed.input, classes=parsed.classes)
+
+
+def open_run(run: Path, frame_size: Size | None = None, *, device: str | None = None) -> Runner:
+    """A RUN folder as a Runner, which pads frames by their edge as the exported graph does.
+
+    Args:
+        run: The folder.
+        frame_size: (height, width) of frames and masks; the trained network size where None.
+        device: torch device; a GPU where there is one.
+    """
+    loaded = load_run(run)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return TorchRunner(loaded, frame_size or loaded.input.network_size, torch.device(where))
+
+
+@torch.inference_mode()
+def predict(model: SegModel, frames_nhwc: Tensor, config: InputConfig) -> Tensor:
+    """Logits of camera frames.
+
+    Args:
+        model: In eval mode.
+        frames_nhwc: uint8 [N, H, W, 3] BGR, of any size, on the model's device.
+        config: How pixels become the network's input.
+
+    Returns:
+        float32 [N, classes, H, W].
+    """
+    height, width = frames_nhwc.shape[1:3]
+    x = frames_nhwc.permute(0, 3, 1, 2).flip(1).float()
+    # the edge is repeated in raw pixel values, before normalisation: so does the exported graph
+    x = nn.functional.pad(x, (0, -width % model.stride, 0, -height % model.stride), mode="replicate")
+    mean = torch.tensor(config.mean_rgb, device=x.device)[:, None, None]
+    std = torch.tensor(config.std_rgb, device=x.device)[:, None, None]
+    logits = model(((x - mean) / std).contiguous(memory_format=torch.channels_last))
+    assert isinstance(logits, Tensor)
+    return logits[..., :height, :width].float()
+
+
+class _Lease:
+    """An output of `TorchRunner`: a buffer of its ring."""
+
+    confidence_nhw: U8 | None = None
+
+    def __init__(self, mask_nhw: U8, times: RunTimes, free: deque[U8]) -> None:
+        self.mask_nhw = mask_nhw
+        self.times = times
+        self._free: deque[U8] | None = free
+
+    def release(self) -> None:
+        """Give the buffer back; calling it twice is harmless."""
+        free, self._free = self._free, None
+        if free is not None:
+            free.append(self.mask_nhw)
+
+    def __enter__(self) -> _Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class TorchRunner:
+    """The trained network in torch: the reference that every export is held against.
+
+    Args:
+        run: The trained network.
+        frame_size: (height, width) of frames and masks.
+        device: Where it runs.
+        batch: Frames in one call.
+    """
+
+    def __init__(self, run: LoadedRun, frame_size: Size, device: torch.device, *, batch: int = 1) -> None:
+        self._run = run
+        self._device = device
+        self._spec = RunnerSpec(
+            frame_size=frame_size,
+            batch=batch,
+            classes=run.classes,
+            backend=f"torch {torch.__version__}",
+            precision="fp32",
+        )
+        self._free: deque[U8] = deque()
+        self._pending: deque[tuple[Ticket, _Lease]] = deque()
+        self._input: U8 | None = None
+        self._submitted = 0
+
+    @property
+    def spec(self) -> RunnerSpec:
+        """What it takes and gives."""
+        return self._spec
+
+    @property
+    def free_outputs(self) -> int:
+        """Output buffers that are not leased out."""
+        return len(self._free)
+
+    def __enter__(self) -> TorchRunner:
+        size = (self._spec.batch, *self._spec.frame_size)
+        self._run.model.to(self._device)
+        self._input = np.zeros((*size, 3), np.uint8)
+        self._free = deque(np.zeros(size, np.uint8) for _ in range(_RING))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pending.clear()
+        self._free = deque()
+        self._input = None
+
+    def input_view(self) -> U8:
+        """Memory of the next submission, uint8 [N, H, W, 3]."""
+        return self._entered()
+
+    def submit(self, frames_nhwc: U8) -> Ticket:
+        """Run one batch; torch gives no overlap worth having here, so the work is done on return.
+
+        Raises:
+            RequestError: A batch of another shape or dtype.
+            BufferError: Every output buffer is leased out, or a batch waits to be collected.
+        """
+        expected = self._entered().shape
+        if frames_nhwc.shape != expected or frames_nhwc.dtype != np.uint8:
+            raise RequestError(
+                "the frame does not fit this runner",
+                value=f"{frames_nhwc.dtype} {list(frames_nhwc.shape)}",
+                allowed=f"uint8 {list(expected)}",
+                fix=f"--frame-size {format_size((frames_nhwc.shape[1], frames_nhwc.shape[2]))}"
+                if frames_nhwc.ndim == 4
+                else None,
+            )
+        if self._pending:
+            raise BufferError("one batch is in flight: collect it first")
+        if not self._free:
+            raise BufferError(f"all {_RING} outputs are leased out")
+        mask = self._free.popleft()
+        start = now_ns()
+        frames = torch.from_numpy(np.ascontiguousarray(frames_nhwc)).to(self._device)
+        copied = now_ns()
+        ids = predict(self._run.model, frames, self._run.input).argmax(1).to(torch.uint8)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        ran = now_ns()
+        mask[...] = ids.cpu().numpy()
+        times = RunTimes(copied - start, ran - copied, now_ns() - ran)
+        ticket = Ticket(self._submitted)
+        self._submitted += 1
+        self._pending.append((ticket, _Lease(mask, times, self._free)))
+        return ticket
+
+    def collect(self, ticket: Ticket) -> _Lease:
+        """The result of a batch, in order of submission."""
+        if not self._pending or self._pending[0][0] != ticket:
+            raise RequestError("no such batch is in flight", value=ticket.number, allowed="in order of submission")
+        return self._pending.popleft()[1]
+
+    def infer(self, frames_nhwc: U8) -> _Lease:
+        """`collect(submit(frames_nhwc))`."""
+        return self.collect(self.submit(frames_nhwc))
+
+    def _entered(self) -> U8:
+        if self._input is None:
+            raise RuntimeError("TorchRunner is used outside its `with` block")
+        return self._input
