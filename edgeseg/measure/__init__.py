@@ -1,0 +1,42 @@
+"""The room `measure`: scores of a runner over a data set, and its timing. Build, bench and tools all use this one.
+
+    evaluate_runner(runner, dataset)           mIoU, IoU by class, boundary IoU, pixel accuracy
+    measure_runner(runner, frames)             every call, back to back, after a warm-up until stable
+    compare_runners({name: runner}, frames)    interleaved; ratios with intervals
+
+Each of them enters and leaves the runners it is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeseg.core.deps import require
+from edgeseg.core.types import Dataset, Runner
+from edgeseg.measure.bootstrap import ratio_interval, series_intervals_ms
+from edgeseg.measure.compare import Comparison, compare_runners
+from edgeseg.measure.timing import Samples, WarmUp, WarmUpRule, measure_runner
+
+if TYPE_CHECKING:
+    from edgeseg.core.progress import Progress
+    from edgeseg.measure.evaluate import Evaluation
+
+__all__ = [
+    "Comparison",
+    "Samples",
+    "WarmUp",
+    "WarmUpRule",
+    "compare_runners",
+    "evaluate_runner",
+    "measure_runner",
+    "ratio_interval",
+    "series_intervals_ms",
+]
+
+
+def evaluate_runner(runner: Runner, dataset: Dataset, *, progress: Progress | None = None) -> Evaluation:
+    """Score a runner over a data set; see `edgeseg.measure.evaluate.evaluate_runner`."""
+    require("cv2", what="evaluating an engine")
+    from edgeseg.measure import evaluate
+
+    return evaluate.evaluate_runner(runner, dataset, progress=progress)
