@@ -51,24 +51,28 @@ class ProvenRunner:
     def __init__(self, bundle: Bundle, runner: Runner) -> None:
         self._bundle = bundle
         self._runner = runner
+        self._entered = 0
 
     def __enter__(self) -> Runner:
-        """Enter the engine and run the golden frames.
+        """Enter the engine and run the golden frames; entering again inside only nests.
 
         Raises:
             VerifyError: The engine disagrees with the golden masks.
         """
         self._runner.__enter__()
         try:
-            self._prove()
+            if self._entered == 0:
+                self._prove()
         except BaseException as error:
             self._runner.__exit__(type(error), error, error.__traceback__)
             raise
+        self._entered += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._entered -= 1
         self._runner.__exit__(kind, error, trace)
 
     @property

@@ -40,3 +40,14 @@ def test_an_engine_that_disagrees_with_its_golden_masks_is_refused_and_left(
         runner.__enter__()
     with pytest.raises(RequestError, match="not open"):
         runner.submit(np.zeros((1, *SIZE, 3), np.uint8))
+
+
+def test_entering_again_nests_without_another_self_test(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    monkeypatch.setattr("edgeseg.bundle.selftest.golden_agreement", lambda runner, golden: runs.append(1) or 1.0)
+    runner = open_runner(open_bundle(bundle_dir, device=DEVICE))
+    with runner, runner as inner:
+        inner.infer(np.zeros((1, *SIZE, 3), np.uint8)).release()
+    with runner:
+        pass
+    assert len(runs) == 2
