@@ -14,6 +14,7 @@ from edgeseg.core.types import Size
 
 if TYPE_CHECKING:
     from edgeseg.export.run import ExportReport
+    from edgeseg.graph.summary import ModelSummary
 
 
 def export_run(
@@ -41,3 +42,11 @@ def export_run(
     from edgeseg.export import run as room
 
     return room.export_run(run, out, size=size, frames=frames, progress=progress or Silent())
+
+
+def describe_run(run: Path) -> ModelSummary:
+    """What is in a run: the summary of the graph that it would export; see `edgeseg.export.describe.describe_run`."""
+    require("torch", "safetensors", "onnx", what="inspecting a run")
+    from edgeseg.export import describe
+
+    return describe.describe_run(run)

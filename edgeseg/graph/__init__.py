@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgeseg.graph.costs import LayerCost
     from edgeseg.graph.meta import ModelMeta
     from edgeseg.graph.qdq import QdqPlan
+    from edgeseg.graph.summary import ModelSummary
 
 _WHAT = "reading an ONNX model"
 
@@ -98,3 +99,11 @@ def weights_sha256(model: onnx.ModelProto) -> str:
     from edgeseg.graph import meta
 
     return meta.weights_sha256(model)
+
+
+def summarise(path: Path) -> ModelSummary:
+    """What is in an ONNX file; see `edgeseg.graph.summary.summarise`."""
+    require("onnx", what="edgeseg inspect")
+    from edgeseg.graph import summary
+
+    return summary.summarise(path)

@@ -36,7 +36,7 @@ def load_model(path: Path) -> onnx.ModelProto:
         VerifyError: It is truncated, foreign, altered, of a newer format, or keeps data outside the file.
     """
     model = parse_onnx(path)
-    meta = read_meta(model)
+    meta = read_meta(model, origin=str(path))
     outputs = {value.name for value in model.graph.output}
     if "mask" not in outputs:
         raise VerifyError("the model does not give a mask", value=path, allowed="outputs: mask", fix=_EXPORT)

@@ -80,27 +80,29 @@ def meta_props(meta: ModelMeta) -> dict[str, str]:
     return {_PREFIX + "format": str(FORMAT), _PREFIX + "fields": str(len(fields)), **fields}
 
 
-def read_meta(model: onnx.ModelProto) -> ModelMeta:
-    """What the model says about itself.
+def read_meta(model: onnx.ModelProto, *, origin: str = "the model") -> ModelMeta:
+    """What the model says about itself; `origin` names it in errors.
 
     Raises:
         VerifyError: It was not written by edgeseg, its properties were edited, or its format is newer.
     """
-    return meta_from_props({prop.key: prop.value for prop in model.metadata_props})
+    return meta_from_props({prop.key: prop.value for prop in model.metadata_props}, origin=origin)
 
 
-def meta_from_props(props: dict[str, str]) -> ModelMeta:
+def meta_from_props(props: dict[str, str], *, origin: str = "the model") -> ModelMeta:
     """`read_meta` of properties alone."""
     ours = {key[len(_PREFIX) :]: value for key, value in props.items() if key.startswith(_PREFIX)}
     if "format" not in ours:
         raise VerifyError(
             "the ONNX file was not written by edgeseg",
-            value="it has no edgeseg metadata",
+            value=f"{origin} has no edgeseg metadata",
             fix="edgeseg export RUN --out MODEL.onnx",
         )
     version = ours.pop("format")
     if version != str(FORMAT):
-        raise VerifyError("the model is of another format", value=version, allowed=f"format {FORMAT}")
+        raise VerifyError(
+            "the model is of another format", value=f"{origin}: format {version}", allowed=f"format {FORMAT}"
+        )
     if ours.pop("fields", "") != str(len(ours)):
         raise VerifyError(
             "the model's metadata are not whole", value=f"{len(ours)} fields", allowed="a whole ONNX file"
@@ -109,7 +111,9 @@ def meta_from_props(props: dict[str, str]) -> ModelMeta:
         raw = {key: msgspec.json.decode(value) for key, value in ours.items()}
         return msgspec.convert(raw, ModelMeta)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise VerifyError("the model's metadata do not verify", value=error, allowed="an unaltered file") from error
+        raise VerifyError(
+            "the model's metadata do not verify", value=f"{origin}: {error}", allowed="an unaltered file"
+        ) from error
 
 
 def write_meta(model: onnx.ModelProto, meta: ModelMeta) -> None:

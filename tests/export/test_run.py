@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import GateError, RequestError
-from edgeseg.export import emit, export_run
+from edgeseg.export import describe_run, emit, export_run
 from edgeseg.export.parity import Parity
 from edgeseg.graph import load_model, read_meta
 
@@ -83,3 +83,12 @@ def test_the_gate_compares_every_pixel_of_every_frame(make_run, tmp_path, monkey
     with pytest.raises(GateError):
         export_run(make_run(frames=3), tmp_path / "m.onnx")
     assert len(calls) == 3
+
+
+def test_a_run_is_described_by_the_graph_it_would_export(make_run, tmp_path):
+    run = make_run()
+    report = export_run(run, tmp_path / "m.onnx")
+    summary = describe_run(run)
+    assert (summary.kind, summary.path) == ("run", str(run))
+    assert summary.parameters == report.parameters
+    assert summary.metadata.weights_sha256 == report.weights_sha256
