@@ -87,6 +87,11 @@ def test_requests_that_cannot_be_are_exit_2(make_folder: MakeFolder, tmp_path: P
         (f"camvid:{tmp_path}/none", "train", "does not exist"),
         ("camvdi:here", "train", "did you mean camvid?"),
         (str(root), "train", f"folder:{root}"),
+        ("street:seed=x", "train", "a whole number"),
+        ("street:seeds=1", "train", "did you mean seed?"),
+        ("street:size=10x10", "train", "64 to 4096"),
+        ("street:size=10", "train", "HEIGHTxWIDTH"),
+        ("street:seed", "train", "KEY=VALUE"),
     ]:
         error = _refused(spec, split)
         assert isinstance(error, RequestError), spec
