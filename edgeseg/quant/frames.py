@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -21,8 +22,10 @@ from edgeseg.data import SCHEMES, open_dataset
 from edgeseg.quant.ranges import FrameReport
 from edgeseg.sources import open_source
 
-MIN_FRAMES = 16
+MIN_FRAMES = 8
 """Fewer distinct frames than this are refused: a vehicle's world does not fit into them."""
+ENOUGH_FRAMES = 32
+"""Fewer than this are measured with a warning."""
 
 _LOOK_FACTOR = 3  # candidates looked at, over frames wanted
 _MAX_SCAN = 100_000  # frames counted in a source that does not know its length
@@ -156,13 +159,20 @@ class SourcePool:
 
 
 def open_pool(spec: str) -> FramePool:
-    """A pool from a data specification (its split `train`) or from whatever `open_source` takes.
+    """A pool from a data specification (its split `train`), or from whatever `open_source` takes.
+
+    The folder of a data set is taken as that data set, so that its masks are never mistaken for pictures.
 
     Raises:
         RequestError: It cannot be, or does not exist.
     """
     if spec.partition(":")[0] in SCHEMES:
         return DatasetPool(open_dataset(spec, "train"))
+    folder = Path(spec)
+    if (folder / "train" / "images").is_dir():
+        return DatasetPool(open_dataset(f"folder:{spec}", "train"))
+    if (folder / "trainannot").is_dir():
+        return DatasetPool(open_dataset(f"camvid:{spec}", "train"))
     return SourcePool(spec)
 
 
@@ -178,14 +188,12 @@ def choose_frames(pool: FramePool, count: int, *, progress: Progress | None = No
     """Choose up to `count` distinct, usable frames, spread evenly over a pool.
 
     Raises:
-        RequestError: The pool has fewer than 16 frames, or `count` asks for fewer.
-        DataError: Too many frames are noise, or too few distinct frames that show something are left.
+        RequestError: `count` asks for fewer than 8.
+        DataError: Too many frames are noise, or fewer than 8 distinct frames that show something are left.
     """
     progress = progress or Silent()
     if count < MIN_FRAMES:
         raise RequestError("too few calibration frames", value=count, allowed=f"--count of at least {MIN_FRAMES}")
-    if len(pool) < MIN_FRAMES:
-        raise _too_few(pool, len(pool), "")
     looked = np.unique(np.linspace(0, len(pool) - 1, min(len(pool), _LOOK_FACTOR * count)).round().astype(int))
     found: list[_Look] = []
     with progress.task("look at frames", len(looked)) as task:
@@ -203,7 +211,12 @@ def choose_frames(pool: FramePool, count: int, *, progress: Progress | None = No
     distinct = _distinct(usable)
     if len(distinct) < MIN_FRAMES:
         blank = sum(look.blank for look in found)
-        raise _too_few(pool, len(distinct), f": {blank} black or blank, {len(usable) - len(distinct)} repeated")
+        repeated = len(usable) - len(distinct)
+        raise DataError(
+            "too few calibration frames",
+            value=f"{pool.name}: {len(distinct)} usable of {len(found)}, {blank} black or blank, {repeated} repeated",
+            allowed=f"at least {MIN_FRAMES} distinct frames that show something",
+        )
     picked = [distinct[i] for i in np.unique(np.linspace(0, len(distinct) - 1, count).round().astype(int))]
     return Choice(tuple(look.index for look in picked), _report(pool, count, found, usable, distinct, picked))
 
@@ -258,6 +271,8 @@ def _report(
     warnings = []
     if len(picked) < count:
         warnings.append(f"{len(picked)} distinct frames found, {count} asked for")
+    if len(picked) < ENOUGH_FRAMES:
+        warnings.append(f"ranges of {len(picked)} frames are thin; better are {ENOUGH_FRAMES} or more")
     if high < 50:
         warnings.append(f"every frame is dark (95 % are below {high:g} of 255)")
     never = [name for name, share in (shares or {}).items() if share == 0]
@@ -282,15 +297,6 @@ def _class_shares(classes: Classes | None, picked: Sequence[_Look]) -> dict[str,
         return None
     pixels = np.sum(counted, axis=0)
     return {name: round(float(n / max(pixels.sum(), 1)), 6) for name, n in zip(classes.names, pixels, strict=True)}
-
-
-def _too_few(pool: FramePool, count: int, detail: str) -> DataError | RequestError:
-    kind = DataError if detail else RequestError
-    return kind(
-        "too few calibration frames",
-        value=f"{pool.name}: {count} usable{detail}",
-        allowed=f"at least {MIN_FRAMES} distinct frames that show something",
-    )
 
 
 def _count(grab: object) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import msgspec
 import onnx
 
 from edgeseg.core.errors import VerifyError
-from edgeseg.graph import read_meta
+from edgeseg.graph import read_meta, write_meta
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.qdq import insert
 from edgeseg.quant.placement import Placement, plan
@@ -36,7 +37,9 @@ def quantize(
         VerifyError: The ranges are of other weights, or lack a tensor.
     """
     check_weights(model, ranges)
-    return insert(model, plan(from_model(model), ranges, placement, method=method, keep_float=keep_float))
+    quantised = insert(model, plan(from_model(model), ranges, placement, method=method, keep_float=keep_float))
+    write_meta(quantised, msgspec.structs.replace(read_meta(quantised), variant=f"int8 {placement.name}"))
+    return quantised
 
 
 def check_weights(model: onnx.ModelProto, ranges: Ranges) -> None:

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgeseg.core.errors import DataError, RequestError
+from edgeseg.core.errors import DataError
 from edgeseg.graph import fix_frame_size
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
@@ -90,5 +90,5 @@ def test_the_method_is_kept():
 
 
 def test_too_few_frames_are_refused():
-    with pytest.raises(RequestError, match="too few calibration frames"):
-        calibrate(sample_model(), ArrayPool(PICTURES[:8]), count=16)
+    with pytest.raises(DataError, match="too few calibration frames"):
+        calibrate(sample_model(), ArrayPool(PICTURES[:7]), count=16)

@@ -56,7 +56,7 @@ def test_frames_that_teach_nothing_are_refused(frames, message):
 def test_too_few_are_refused():
     with pytest.raises(RequestError, match=r"\(3\)"):
         choose_frames(ArrayPool(PICTURES), 3)
-    with pytest.raises(RequestError, match="5 usable"):
+    with pytest.raises(DataError, match="5 usable of 5"):
         choose_frames(ArrayPool(PICTURES[:5]), 16)
 
 

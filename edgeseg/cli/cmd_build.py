@@ -1,0 +1,115 @@
+"""`edgeseg build`: a model to an engine bundle that verifies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeseg.cli.ui import Ui, common_options
+
+if TYPE_CHECKING:
+    from edgeseg.deploy import BuildReport
+
+_PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+
+
+@click.command(short_help="Build an engine bundle: measured, gated, verified.")
+@click.argument("model")
+@click.option("--target", default="auto", show_default=True, help="Target recipe (see engines/targets/), or auto.")
+@click.option("--precision", default="auto", show_default=True, metavar="P", help=f"One of {', '.join(_PRECISIONS)}.")
+@click.option("--ranges", metavar="R", help="Range file of `edgeseg calibrate`, for int8.")
+@click.option("--frames", metavar="SRC", help="Frames to calibrate on, for int8, instead of --ranges.")
+@click.option("--recipe", metavar="NAME", help="Calibration recipe, for int8, instead of --ranges.")
+@click.option("--data", metavar="DATA", help="Labelled data of the accuracy gate.")
+@click.option("--split", default="val", show_default=True, help="Its split.")
+@click.option("--max-drop", type=float, metavar="POINTS", help="mIoU points the engine may lose.  [default: 0.5]")
+@click.option("--max-drop-class", metavar="NAME=POINTS,…", help="The same for single classes: person=0.5,bicyclist=1.")
+@click.option("--frame-size", metavar="HxW", help="Size of frame and mask; by default what the model was trained at.")
+@click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
+@click.option("--input", "input_format", default="bgr", show_default=True, help="bgr, nv12 or yuyv.")
+@click.option("--confidence", is_flag=True, help="Also give a confidence plane.")
+@click.option("--backend", help="Only this backend; by default the fastest installed one, measured here.")
+@click.option("--threads", type=int, help="CPU threads of the engine; 0 lets the runtime choose.")
+@click.option("--out", type=click.Path(path_type=Path), help="Bundle folder.  [default: engines/NAME]")
+@common_options
+def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: object) -> None:
+    """Build MODEL (an exported ONNX file or zoo:NAME) into an engine bundle for a target.
+
+    Every installed backend of the target is built in every wanted precision and timed in one interleaved run; the
+    fastest one that passes the gate is kept. int8 needs one of --ranges, --frames, --recipe, or a model that ships its
+    ranges.
+    """
+    from edgeseg.cli.ui import parse_size
+    from edgeseg.core.config import convert
+    from edgeseg.core.types import format_size
+    from edgeseg.deploy import BuildRequest, build_bundle
+
+    tables = {name: value for name, value in options.items() if value is not None}
+    for name in ("frame_size", "network_size"):
+        if name in tables:
+            tables[name] = parse_size(str(tables[name]))
+    tables["max_drop_class"] = _budgets(max_drop_class)
+    request = convert(tables, BuildRequest, origin="options")
+    with ui.progress() as progress:
+        report = build_bundle(request, out, progress)
+    _show(ui, report)
+    ui.say(f"built {report.bundle}: {report.backend} {report.precision} at {format_size(report.frame_size)}")
+    ui.emit(
+        {
+            "path": report.bundle,
+            "id": report.id,
+            "backend": report.backend,
+            "precision": report.precision,
+            "frame_size": list(report.frame_size),
+            "timings": [
+                {"name": item.name, "backend": item.backend, "precision": item.precision, "engine_p50_ms": item.p50_ms}
+                for item in report.timings
+            ],
+            "gate": report.scores or None,
+            "notes": list(report.notes),
+        }
+    )
+
+
+def _budgets(text: str | None) -> dict[str, float]:
+    from edgeseg.core.errors import RequestError
+
+    budgets = {}
+    for item in filter(None, (text or "").split(",")):
+        name, _, points = item.partition("=")
+        try:
+            budgets[name.strip()] = float(points)
+        except ValueError:
+            raise RequestError("not a budget", value=item, allowed="NAME=POINTS, for example person=0.5") from None
+    return budgets
+
+
+def _show(ui: Ui, report: BuildReport) -> None:
+    rows = [
+        (item.name, "cannot run here" if item.p50_ms is None else f"{item.p50_ms:.2f}", "kept" if n == 0 else "")
+        for n, item in enumerate(sorted(report.timings, key=lambda t: (t.name != _kept(report), t.p50_ms or 1e9)))
+    ]
+    ui.table("engines, one interleaved run", ["engine", "p50 ms", ""], rows)
+    if report.scores:
+        reference, engine = report.scores["reference"], report.scores["engine"]
+        names = ["miou", *(name for name in reference if name != "miou")]
+        ui.table(
+            "gate",
+            ["score", "fp32", report.precision, "points"],
+            [(name, *_scores(reference.get(name), engine.get(name))) for name in names],
+        )
+    for note in report.notes:
+        ui.say(f"note: {note}")
+
+
+def _kept(report: BuildReport) -> str:
+    return next(
+        item.name for item in report.timings if item.backend == report.backend and item.precision == report.precision
+    )
+
+
+def _scores(before: float | None, after: float | None) -> tuple[str, str, str]:
+    change = "–" if before is None or after is None else f"{100 * (after - before):+.2f}"
+    return ("–" if before is None else f"{before:.4f}", "–" if after is None else f"{after:.4f}", change)

@@ -1,0 +1,76 @@
+"""`edgeseg calibrate`: real frames to a range file for INT8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeseg.cli.ui import Ui, common_options
+
+
+@click.command(short_help="Measure INT8 ranges on real frames.")
+@click.argument("model")
+@click.option("--frames", metavar="SRC", help="Frames: a video, a folder or glob of pictures, camvid:PATH, street:… .")
+@click.option("--recipe", metavar="NAME", help="Calibration recipe (see calibration/) instead of --frames.")
+@click.option("--method", metavar="M", help="minmax, percentile, entropy or mse.  [default: mse]")
+@click.option("--percentile", type=float, help="Share of the values inside the range, for --method percentile.")
+@click.option("--count", type=int, help="Frames to measure, at most.  [default: 128]")
+@click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
+@click.option("--out", type=click.Path(path_type=Path), help="Range file.  [default: calibration/NAME.ranges.json]")
+@common_options
+def command(
+    ui: Ui,
+    model: str,
+    frames: str | None,
+    recipe: str | None,
+    method: str | None,
+    percentile: float | None,
+    count: int | None,
+    network_size: str | None,
+    out: Path | None,
+) -> None:
+    """Measure the ranges of MODEL's tensors (an exported ONNX file or zoo:NAME) on real frames.
+
+    Frames are chosen, not taken: black and repeated ones are left out, noise is refused. The file keeps histograms, so
+    one calibration serves every method and every target.
+    """
+    from edgeseg.cli.ui import parse_size
+    from edgeseg.deploy import CalibrationRequest, calibrate_model
+
+    request = CalibrationRequest(
+        model=model,
+        frames=frames,
+        recipe=recipe,
+        method=method,
+        percentile=percentile,
+        count=count,
+        network_size=parse_size(network_size) if network_size else None,
+    )
+    with ui.progress() as progress:
+        file, ranges = calibrate_model(request, out, progress)
+    report = ranges.frames
+    rows = [
+        ("frames", f"{report.count} of {report.offered}"),
+        ("left out", f"{report.duplicates} repeated, {report.blank} blank"),
+        ("brightness 5/50/95 %", "{:.0f} / {:.0f} / {:.0f}".format(*report.brightness)),
+        ("tensors", len(ranges.tensors)),
+        ("method", ranges.method),
+        ("id", ranges.id[:16]),
+    ]
+    ui.table("", ["calibration", ""], rows)
+    for warning in report.warnings:
+        ui.say(f"note: {warning}")
+    ui.say(f"wrote {file}")
+    ui.emit(
+        {
+            "path": file,
+            "id": ranges.id,
+            "weights_sha256": ranges.weights_sha256,
+            "method": str(ranges.method),
+            "frames": report.count,
+            "tensors": len(ranges.tensors),
+            "class_shares": report.class_shares,
+            "warnings": list(report.warnings),
+        }
+    )

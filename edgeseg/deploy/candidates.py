@@ -1,0 +1,160 @@
+"""Everything that could be built for a request, built, and timed in one interleaved run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeseg.backend import get_builder, probe_backends
+from edgeseg.core.config import unknown_name
+from edgeseg.core.errors import CapabilityError, EdgesegError, UnavailableError
+from edgeseg.core.progress import Progress
+from edgeseg.core.types import U8, Builder, BuiltEngine, EngineSpec, Precision, Runner
+from edgeseg.deploy.target import Option, Target
+from edgeseg.measure import WarmUpRule, compare_runners
+
+_SECONDS = 0.6  # of measurement for each candidate
+_WARM_UP = WarmUpRule(window_s=0.05, limit_s=1.5)  # a choice between engines, not a published figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One engine that was built, in a folder of its own.
+
+    Attributes:
+        name: What it is, for people: `openvino int8 + bf16`.
+        builder: Its backend.
+        spec: What it was built with.
+        built: What the build left.
+        folder: Where.
+        artefact: The ONNX file that it was built from.
+        p50_ms: Median of the engine; None where it cannot run here.
+    """
+
+    name: str
+    builder: Builder
+    spec: EngineSpec
+    built: BuiltEngine
+    folder: Path
+    artefact: Path
+    p50_ms: float | None = None
+
+    def open(self) -> Runner:
+        """A runner, not entered."""
+        return self.builder.open(self.folder / self.built.file, self.spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A candidate to be built."""
+
+    name: str
+    builder: Builder
+    precision: Precision
+    options: dict[str, Option]
+
+
+def plan_candidates(target: Target, precisions: Sequence[Precision], backend: str | None) -> list[Plan]:
+    """What can be built here: every installed backend of a target, in every wanted precision that it has.
+
+    Raises:
+        RequestError: `backend` is none of the target's.
+        UnavailableError: No backend of the target is installed.
+        CapabilityError: None of them has a wanted precision on this machine.
+    """
+    if backend is not None and backend not in target.backends:
+        raise unknown_name(f"backend of the target {target.name}", backend, list(target.backends))
+    names = [backend] if backend else list(target.backends)
+    here = {item.name: item for item in probe_backends()}
+    builders = [get_builder(name) for name in names if name in here and here[name].ok]
+    if not builders:
+        missing = next((here[name] for name in names if name in here), None)
+        raise UnavailableError(
+            f"no backend of the target {target.name} is installed",
+            value=", ".join(names),
+            fix=missing.remedy if missing else None,
+        )
+    plans = []
+    for builder in builders:
+        for precision in precisions:
+            if precision in builder.precisions:
+                options = _options(builder, precision, target)
+                float_part = options.get("float_precision")
+                label = f"{builder.name} {precision}" + (f" + {float_part}" if float_part else "")
+                plans.append(Plan(name=label, builder=builder, precision=precision, options=options))
+    if not plans:
+        has = sorted({precision for builder in builders for precision in builder.precisions})
+        runtimes = ", ".join(f"{builder.name} {builder.version}" for builder in builders)
+        raise CapabilityError(
+            f"precision {', '.join(precisions)} on this machine", runtime=runtimes, allowed=f"allowed: {', '.join(has)}"
+        )
+    return plans
+
+
+def build_candidates(
+    plans: Sequence[Plan],
+    spec: EngineSpec,
+    artefacts: Mapping[Precision, Path],
+    scratch: Path,
+    progress: Progress,
+) -> tuple[list[Candidate], list[str]]:
+    """Build each plan; one that its runtime refuses is left out with a note, unless none is left.
+
+    Raises:
+        EdgesegError: Every plan failed; the last one's error.
+    """
+    made: list[Candidate] = []
+    notes: list[str] = []
+    failure: EdgesegError | None = None
+    with progress.task("build engines", len(plans)) as task:
+        for number, item in enumerate(plans):
+            folder = scratch / f"engine{number}"
+            folder.mkdir()
+            own = _spec(spec, item)
+            artefact = artefacts[item.precision]
+            try:
+                built = item.builder.build(artefact, folder, own)
+            except EdgesegError as error:
+                failure = error
+                notes.append(f"{item.name} was not built: {error}")
+            else:
+                made.append(
+                    Candidate(
+                        name=item.name, builder=item.builder, spec=own, built=built, folder=folder, artefact=artefact
+                    )
+                )
+            task.advance(note=item.name)
+    if not made and failure is not None:
+        raise failure
+    return made, notes
+
+
+def time_candidates(made: Sequence[Candidate], frames: Sequence[U8], progress: Progress) -> list[Candidate]:
+    """Measure the engines that run here, interleaved, and order them: fastest first, those that cannot run last."""
+    runnable = {item.name: item for item in made if item.built.can_run_here}
+    if not runnable:
+        return list(made)
+    runners = {name: item.open() for name, item in runnable.items()}
+    compared = compare_runners(runners, frames, duration_s=_SECONDS * len(runners), rule=_WARM_UP, progress=progress)
+    timed = [
+        replace(item, p50_ms=float(np.median(compared.samples[name].engine_ns)) / 1e6)
+        for name, item in runnable.items()
+    ]
+    timed.sort(key=lambda item: item.p50_ms if item.p50_ms is not None else float("inf"))
+    return timed + [item for item in made if not item.built.can_run_here]
+
+
+def _spec(spec: EngineSpec, item: Plan) -> EngineSpec:
+    return msgspec.structs.replace(spec, precision=item.precision, options=dict(item.options))
+
+
+def _options(builder: Builder, precision: Precision, target: Target) -> dict[str, Option]:
+    options = dict(target.options.get(builder.name, {}))
+    if builder.name == "openvino" and precision == "int8" and "bf16" in builder.precisions:
+        # what is not quantised is memory-bound: half the bytes, at a precision far above that of int8
+        options.setdefault("float_precision", "bf16")
+    return options

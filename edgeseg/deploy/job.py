@@ -1,0 +1,142 @@
+"""One build under way: what was asked for, resolved once and checked before any long work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from edgeseg.core.clock import now_ns
+from edgeseg.core.device import fingerprint
+from edgeseg.core.errors import RequestError
+from edgeseg.core.progress import Progress
+from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, Precision, Size
+from edgeseg.core.workspace import resolve_model
+from edgeseg.data import open_dataset
+from edgeseg.deploy.calibrated import ranges_for
+from edgeseg.deploy.gate import check_classes
+from edgeseg.deploy.request import BuildRequest
+from edgeseg.deploy.target import Target, load_target, wanted_precisions
+from edgeseg.graph import default_network_size, fix_frame_size, load_model, read_meta, save_model
+from edgeseg.graph.meta import ModelMeta
+from edgeseg.quant import quantize, save_ranges
+from edgeseg.quant.placement import get_placement
+from edgeseg.quant.ranges import Ranges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A build, resolved.
+
+    Attributes:
+        request: As asked for.
+        progress: Where stages are shown.
+        scratch: Folder for what is under way.
+        model_file: The canonical ONNX file.
+        model: Its content.
+        meta: What it says about itself.
+        target: Target recipe.
+        device: This machine.
+        frame_size: (H, W) of frame and mask.
+        layers_size: (H, W) that the layers see, before padding.
+        dataset: Of the gate.
+        ranges: For INT8.
+        precisions: What to build.
+        started_ns: When.
+        notes: What a person should know; grows.
+    """
+
+    request: BuildRequest
+    progress: Progress
+    scratch: Path
+    model_file: Path
+    model: onnx.ModelProto
+    meta: ModelMeta
+    target: Target
+    device: DeviceInfo
+    frame_size: Size
+    layers_size: Size
+    dataset: Dataset | None
+    ranges: Ranges | None
+    precisions: list[Precision]
+    started_ns: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What every candidate is built with, but for precision and options."""
+        request = self.request
+        return EngineSpec(
+            frame_size=self.frame_size,
+            classes=self.meta.classes,
+            input_format=request.input_format,
+            confidence=request.confidence,
+            threads=self.target.threads if request.threads is None else request.threads,
+        )
+
+    @property
+    def ranges_file(self) -> Path | None:
+        """Where the ranges were written for the bundle."""
+        return None if self.ranges is None else self.scratch / "ranges.json"
+
+    @property
+    def reference_file(self) -> Path:
+        """The FP32 graph at this frame size: what the gate compares with."""
+        return self.scratch / "fp32.onnx"
+
+
+def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
+    """Resolve and check a request; calibrates where it says so.
+
+    Raises:
+        RequestError: It cannot be.
+        VerifyError: Model or ranges do not verify.
+    """
+    request.check()
+    started_ns = now_ns()
+    model_file = resolve_model(request.model)
+    model = load_model(model_file)
+    meta = read_meta(model)
+    if request.input_format != meta.input_format:
+        raise RequestError(
+            "the model does not take that input", value=request.input_format, allowed=f"it takes {meta.input_format}"
+        )
+    check_classes(request, meta.classes)
+    device = fingerprint()
+    target = load_target(request.target, device)
+    wanted_precisions(target, request.precision, has_ranges=True)  # an unknown one is refused before calibrating
+    frame_size = request.frame_size or meta.frame_size or meta.network_size
+    dataset = open_dataset(request.data, request.split) if request.data is not None else None
+    ranges = ranges_for(request, model, progress)
+    return Job(
+        request=request,
+        progress=progress,
+        scratch=scratch,
+        model_file=model_file,
+        model=model,
+        meta=meta,
+        target=target,
+        device=device,
+        frame_size=frame_size,
+        layers_size=request.network_size or default_network_size(meta.network_size, frame_size),
+        dataset=dataset,
+        ranges=ranges,
+        precisions=wanted_precisions(target, request.precision, has_ranges=ranges is not None),
+        started_ns=started_ns,
+    )
+
+
+def write_artefacts(job: Job) -> dict[Precision, Path]:
+    """The exact ONNX file of each precision, at this frame size; every float precision starts from the same one."""
+    confidence = job.request.confidence or None
+    static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
+    save_model(job.reference_file, static)
+    files: dict[Precision, Path] = dict.fromkeys(job.precisions, job.reference_file)
+    if "int8" in job.precisions:
+        assert job.ranges is not None
+        assert job.ranges_file is not None
+        files["int8"] = job.scratch / "int8.onnx"
+        save_model(files["int8"], quantize(static, job.ranges, get_placement(job.target.placement)))
+        save_ranges(job.ranges_file, job.ranges)
+    return files

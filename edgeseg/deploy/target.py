@@ -1,0 +1,67 @@
+"""Target recipes: which backends and precisions a board has, and how integers are placed on it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeseg.core.config import load_config
+from edgeseg.core.errors import RequestError
+from edgeseg.core.types import DeviceInfo, Precision
+from edgeseg.core.workspace import find_recipe
+
+Option = str | int | float | bool
+AUTO = "auto"
+_VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A target recipe, `engines/targets/NAME.toml`.
+
+    Attributes:
+        name: The file's stem.
+        description: For people.
+        backends: Backends that may build for it; the fastest installed one is taken.
+        precisions: Precisions that `auto` considers.
+        precision: What is built unless a build says otherwise.
+        placement: Where integers are used: a name of the table in `edgeseg.quant.placement`.
+        threads: CPU threads of an engine; 0 lets the runtime choose.
+        options: Backend options, by backend.
+    """
+
+    name: str = ""
+    description: str = ""
+    backends: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    precision: Precision | str = AUTO
+    placement: str = "cpu"
+    threads: int = 0
+    options: dict[str, dict[str, Option]] = {}
+
+
+def load_target(name: str, device: DeviceInfo) -> Target:
+    """A target by name; `auto` is the one of this machine.
+
+    Raises:
+        RequestError: No such target, or a recipe that is not valid.
+    """
+    path = find_recipe("targets", "cpu" if name == AUTO else name)
+    target = msgspec.structs.replace(load_config(path, Target), name=path.stem)
+    if target.placement == "cpu" and not _VNNI & set(device.cpu_features) and device.machine in ("x86_64", "AMD64"):
+        return msgspec.structs.replace(target, placement="cpu-avx2")
+    return target
+
+
+def wanted_precisions(target: Target, asked: str, *, has_ranges: bool) -> list[Precision]:
+    """The precisions to build for a request: the one that was asked for, or all that `auto` may take.
+
+    Raises:
+        RequestError: The target does not have the precision.
+    """
+    asked = target.precision if asked == AUTO else asked
+    if asked == AUTO:
+        return [precision for precision in target.precisions if precision != "int8" or has_ranges]
+    for precision in target.precisions:
+        if precision == asked:
+            return [precision]
+    allowed = ", ".join((AUTO, *target.precisions))
+    raise RequestError(f"the target {target.name} does not have that precision", value=asked, allowed=allowed)
