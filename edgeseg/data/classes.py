@@ -6,7 +6,8 @@ A class file (`classes.toml`) names the classes in the order of their ids::
     palette_rgb = [[0, 0, 0], [220, 20, 60], [0, 60, 100]]   # optional; else a palette is made
     ignore_id = 255                                          # optional: pixels that no metric counts
     values = [0, 15, 12]                                     # optional: pixel value of each class in the masks
-    ignore_values = [255]                                    # optional: pixel values that mean "no class"
+    ignore_values = [254]                                    # optional: further pixel values that mean "no class"
+    ignore_rgb = [[224, 224, 192]]                           # optional: the same for masks in colours
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class ClassFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ignore_id: Id of "no class" in the labels that the toolkit works with.
         values: Pixel value of each class in index masks; empty where values are the ids themselves.
         ignore_values: Further pixel values that mean "no class" (`ignore_id` always does unless `values` has it).
+        ignore_rgb: Colours of colour masks that mean "no class".
     """
 
     names: tuple[str, ...]
@@ -71,12 +73,13 @@ class ClassFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ignore_id: int = 255
     values: tuple[int, ...] = ()
     ignore_values: tuple[int, ...] = ()
+    ignore_rgb: tuple[RGB, ...] = ()
 
     def __post_init__(self) -> None:
         self.classes()
         if len(set(self.names)) != len(self.names):
             raise ValueError("two classes of one name")
-        if any(not 0 <= channel <= 255 for colour in self.palette_rgb for channel in colour):
+        if any(not 0 <= channel <= 255 for colour in (*self.palette_rgb, *self.ignore_rgb) for channel in colour):
             raise ValueError("a palette colour outside 0 to 255")
         if self.values and len(self.values) != len(self.names):
             raise ValueError(f"{len(self.names)} class names but {len(self.values)} values")
@@ -112,7 +115,7 @@ def read_class_file(path: Path) -> ClassFile:
 def class_file_text(classes: Classes) -> str:
     """The text of a class file for `classes`."""
     file = ClassFile(names=classes.names, palette_rgb=classes.palette_rgb, ignore_id=classes.ignore_id)
-    return dump_toml({key: value for key, value in to_tables(file).items() if value != []})
+    return dump_toml({key: value for key, value in to_tables(file).items() if value})
 
 
 def _voc_colour(index: int) -> RGB:

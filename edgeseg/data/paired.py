@@ -1,4 +1,4 @@
-"""Data sets that are files: an image and a mask of one name in two folders."""
+"""Data sets that are files: a picture and the file that holds its label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.types import Classes, Sample, format_size
 from edgeseg.data.classes import CAMVID, CLASS_FILE, read_class_file
-from edgeseg.data.masks import LabelCoding
+from edgeseg.data.labels import LabelReader, MaskReader
 from edgeseg.data.pictures import IMAGE_SUFFIXES, read_image
 
 CAMVID_SPLITS = ("train", "val", "test", "dev", "train-dev")
@@ -21,7 +21,7 @@ class Pair:
     """One labelled picture on disk."""
 
     image: Path
-    mask: Path
+    label: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +31,21 @@ class PairedDataset:
     Attributes:
         name: The specification it was opened with.
         split: The split.
-        coding: How its masks name classes.
+        labels: Reads the labels.
         pairs: The files, in order of name.
+        problems: What is wrong with the folder as a whole: pictures without labels.
     """
 
     name: str
     split: str
-    coding: LabelCoding
+    labels: LabelReader
     pairs: Sequence[Pair]
+    problems: Sequence[DataError] = ()
 
     @property
     def classes(self) -> Classes:
         """The vocabulary of the labels."""
-        return self.coding.classes
+        return self.labels.classes
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -55,14 +57,22 @@ class PairedDataset:
             DataError: A picture that is truncated or damaged, a mask with an unknown id, sizes that differ.
         """
         pair = self.pairs[index]
-        image_hwc, label_hw = read_image(pair.image), self.coding.read(pair.mask)
-        if image_hwc.shape[:2] != label_hw.shape:
+        image_hwc = read_image(pair.image)
+        size = (image_hwc.shape[0], image_hwc.shape[1])
+        label_hw = self.labels.read(pair.label, size, pair.image)
+        if size != label_hw.shape:
             raise DataError(
                 "image and mask differ in size",
-                value=f"{pair.image}: {format_size(image_hwc.shape[:2])}, {pair.mask}: {format_size(label_hw.shape)}",
+                value=f"{pair.image}: {format_size(size)}, {pair.label}: {format_size(label_hw.shape)}",
                 allowed="one size for both",
             )
         return Sample(name=pair.image.stem, image_hwc=image_hwc, label_hw=label_hw)
+
+
+def camvid_splits(root: Path) -> list[str]:
+    """The splits that a CamVid folder has."""
+    found = [split for split in ("train", "val", "test") if (root / split).is_dir()]
+    return [*found, "dev", "train-dev"] if "train" in found else found
 
 
 def open_camvid(root: Path, split: str) -> PairedDataset:
@@ -73,16 +83,25 @@ def open_camvid(root: Path, split: str) -> PairedDataset:
 
     Raises:
         RequestError: An unknown split, or a folder that does not exist.
-        DataError: An image without its mask, or no image at all.
+        DataError: No image at all.
     """
-    _known_split(split, CAMVID_SPLITS)
+    if split not in CAMVID_SPLITS:
+        raise RequestError("unknown split", value=split, allowed=f"allowed: {', '.join(CAMVID_SPLITS)}")
     folder = "train" if split in ("dev", "train-dev") else split
-    pairs = find_pairs(root / folder, root / f"{folder}annot")
+    pairs, problems = find_pairs(root / folder, root / f"{folder}annot")
     if split != folder:
         pairs = [pair for pair in pairs if pair.image.stem.startswith(_DEV_SEQUENCE) == (split == "dev")]
     if not pairs:
         raise DataError("the split has no frames", value=f"{split} of {root}", allowed=f"names from {_DEV_SEQUENCE}")
-    return PairedDataset(name=f"camvid:{root}", split=split, coding=LabelCoding.plain(CAMVID), pairs=pairs)
+    return PairedDataset(
+        name=f"camvid:{root}", split=split, labels=MaskReader.plain(CAMVID), pairs=pairs, problems=problems
+    )
+
+
+def folder_splits(root: Path) -> list[str]:
+    """The splits that a folder of one's own has."""
+    need_folder(root)
+    return sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
 
 
 def open_folder(root: Path, split: str) -> PairedDataset:
@@ -90,41 +109,53 @@ def open_folder(root: Path, split: str) -> PairedDataset:
 
     Raises:
         RequestError: A folder or the class file does not exist, or the class file is not valid.
-        DataError: An image without its mask, or no image at all.
+        DataError: No image at all.
     """
     need_folder(root)
     if not (root / split).is_dir():
-        splits = sorted(path.parent.name for path in root.glob("*/images"))
-        raise RequestError(
-            "the data set has no such split", value=f"{split} of {root}", allowed=f"here: {', '.join(splits) or 'none'}"
-        )
+        raise no_split(root, split, folder_splits(root))
     file = read_class_file(root / CLASS_FILE)
-    pairs = find_pairs(root / split / "images", root / split / "masks")
-    return PairedDataset(name=f"folder:{root}", split=split, coding=LabelCoding.from_file(file), pairs=pairs)
+    pairs, problems = find_pairs(root / split / "images", root / split / "masks")
+    return PairedDataset(
+        name=f"folder:{root}", split=split, labels=MaskReader.from_file(file), pairs=pairs, problems=problems
+    )
 
 
-def find_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Every image of a folder with the mask of its name.
+def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[DataError]]:
+    """Every image of a folder with the mask of its name, and what is wrong with the others.
 
     Raises:
         RequestError: A folder does not exist.
-        DataError: An image without its mask, two images of one name, or no image at all.
+        DataError: No image at all.
     """
-    need_folder(images)
     need_folder(masks)
     pairs: dict[str, Pair] = {}
-    for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
+    problems: list[DataError] = []
+    for path in list_images(images):
         mask = masks / f"{path.stem}.png"
         if not mask.is_file():
-            raise DataError("an image has no mask", value=path, allowed=f"a mask {mask}")
-        if path.stem in pairs:
-            raise DataError("two images have one name", value=f"{path}, {pairs[path.stem].image}")
-        pairs[path.stem] = Pair(image=path, mask=mask)
-    if not pairs:
-        raise DataError("the folder has no images", value=images, allowed=", ".join(IMAGE_SUFFIXES))
-    return list(pairs.values())
+            problems.append(DataError("an image has no mask", value=path, allowed=f"a mask {mask}"))
+        elif path.stem in pairs:
+            problems.append(DataError("two images have one name", value=f"{path}, {pairs[path.stem].image}"))
+        else:
+            pairs[path.stem] = Pair(image=path, label=mask)
+    return list(pairs.values()), problems
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures of a folder, in order of name.
+
+    Raises:
+        RequestError: The folder does not exist.
+        DataError: It has no pictures.
+    """
+    need_folder(folder)
+    found = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise DataError("the folder has no images", value=folder, allowed=", ".join(IMAGE_SUFFIXES))
+    return found
 
 
 def need_folder(path: Path) -> None:
@@ -133,6 +164,8 @@ def need_folder(path: Path) -> None:
         raise RequestError("the folder does not exist", value=path, allowed="a data set's folder")
 
 
-def _known_split(split: str, allowed: Sequence[str]) -> None:
-    if split not in allowed:
-        raise RequestError("unknown split", value=split, allowed=f"allowed: {', '.join(allowed)}")
+def no_split(root: Path, split: str, found: Sequence[str]) -> RequestError:
+    """The error for a split that a data set does not have."""
+    return RequestError(
+        "the data set has no such split", value=f"{split} of {root}", allowed=f"here: {', '.join(found) or 'none'}"
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import Camera, World
 from edgeseg.data.street.canvas import BGR, Canvas, Mipmap
-from edgeseg.data.street.labels import BUILDING
+from edgeseg.data.street.ids import BUILDING
 from edgeseg.data.street.weather import Weather
 
 _PX_PER_M = 18

@@ -12,7 +12,7 @@ import numpy as np
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import Camera, Pixel
 from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Mipmap, Sprite
-from edgeseg.data.street.labels import FENCE, POLE, SIGN, TREE
+from edgeseg.data.street.ids import FENCE, POLE, SIGN, TREE
 from edgeseg.data.street.weather import Weather
 
 _SEEN_M = 75.0

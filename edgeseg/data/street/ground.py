@@ -11,7 +11,7 @@ import numpy as np
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import NEAR_M, Camera, World
 from edgeseg.data.street.canvas import BGR, Canvas
-from edgeseg.data.street.labels import PAVEMENT, ROAD
+from edgeseg.data.street.ids import PAVEMENT, ROAD
 from edgeseg.data.street.weather import Weather
 
 KERB_M = 4.7

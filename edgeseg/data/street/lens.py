@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeseg.core.types import U8, Size
 from edgeseg.data.street.canvas import Canvas
-from edgeseg.data.street.labels import ROAD
+from edgeseg.data.street.ids import ROAD
 from edgeseg.data.street.weather import Weather
 
 _NOISE_MARGIN = 61

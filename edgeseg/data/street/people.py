@@ -12,7 +12,7 @@ import numpy as np
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import Camera
 from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Sprite
-from edgeseg.data.street.labels import BICYCLIST, PEDESTRIAN
+from edgeseg.data.street.ids import BICYCLIST, PEDESTRIAN
 from edgeseg.data.street.weather import Weather
 
 PHASES = 6

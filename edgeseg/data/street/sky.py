@@ -10,7 +10,7 @@ import numpy as np
 from edgeseg.core.types import F32
 from edgeseg.data.street.camera import Camera
 from edgeseg.data.street.canvas import Canvas
-from edgeseg.data.street.labels import BUILDING, SKY, TREE
+from edgeseg.data.street.ids import BUILDING, SKY, TREE
 from edgeseg.data.street.weather import Weather
 
 _SKYLINE_M = 165.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgeseg.data.street.camera import Camera, World
 from edgeseg.data.street.canvas import BGR, Canvas, Haze
-from edgeseg.data.street.labels import CAR, ROAD
+from edgeseg.data.street.ids import CAR, ROAD
 from edgeseg.data.street.weather import Weather
 
 _GLASS: BGR = (84, 72, 62)

@@ -1,0 +1,43 @@
+"""`edgeseg data`, as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.cli.main import run
+from edgeseg.data import open_dataset
+
+
+def _synth(out: Path, *more: str) -> list[str]:
+    return ["data", "synth", "--out", str(out), "--frames", "9", "--size", "72x96", *more]
+
+
+def test_synth_writes_what_street_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(_synth(tmp_path / "d", "--seed", "4", "--json")) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["frames"] == {"train": 9, "val": 8}
+    for split in ("train", "val"):
+        written = open_dataset(answer["data"], split)
+        rendered = open_dataset("street:seed=4,frames=9,size=72x96", split)
+        assert written.classes == rendered.classes
+        for index in (0, 7):
+            assert np.array_equal(written[index].image_hwc, rendered[index].image_hwc)
+            assert np.array_equal(written[index].label_hw, rendered[index].label_hw)
+
+
+def test_synth_keeps_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mine.txt").write_text("x")
+    assert run(_synth(tmp_path / "d")) == 2
+    assert "edgeseg: error: the folder exists" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["mine.txt"]
+
+
+def test_synth_refuses_a_size_before_it_renders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*_synth(tmp_path / "d")[:-1], "10x96"]) == 2
+    assert "64 to 4096" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
