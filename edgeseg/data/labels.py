@@ -45,14 +45,16 @@ class MaskReader:
     Attributes:
         classes: The vocabulary of the labels that come out.
         ids: int16 [256]: class id of each pixel value of an index mask; -1 where the value is unknown.
-        by_colour: Take palette masks by their colours, as tools do that write one palette for several label sets.
+        colours: Colour of each class in colour masks; empty where there is no palette to go by.
         ignore_rgb: Colours that mean "no class".
+        by_colour: Take palette masks by their colours too, as tools do that write one palette for every label set.
     """
 
     classes: Classes
     ids: NDArray[np.int16]
-    by_colour: bool = False
+    colours: tuple[RGB, ...] = ()
     ignore_rgb: tuple[RGB, ...] = ()
+    by_colour: bool = False
 
     @classmethod
     def from_file(cls, file: ClassFile) -> MaskReader:
@@ -64,7 +66,7 @@ class MaskReader:
             ids[value] = classes.ignore_id
         for index, value in enumerate(file.values or range(len(classes))):
             ids[value] = index
-        return cls(classes, ids, ignore_rgb=file.ignore_rgb)
+        return cls(classes, ids, file.palette_rgb, file.ignore_rgb)
 
     @classmethod
     def plain(cls, classes: Classes) -> MaskReader:
@@ -82,12 +84,12 @@ class MaskReader:
         picture = open_picture(path)
         if picture.mode in INDEX_MODES and not self.by_colour:
             return self.decode(np.array(picture, dtype=np.uint8), origin=str(path))
-        if picture.mode in ("RGB", "RGBA", "P"):
+        if picture.mode in ("RGB", "RGBA", "P") and self.colours:
             return self.decode_rgb(np.asarray(picture.convert("RGB")), origin=str(path))
         raise DataError(
             "the mask is neither an index mask nor a colour mask",
             value=f"{path}: mode {picture.mode}",
-            allowed="an 8-bit PNG with one class id a pixel, or RGB with the colours of the palette",
+            allowed="an 8-bit PNG with one class id a pixel, or RGB where the class file has palette_rgb",
         )
 
     def decode(self, values_hw: U8, *, origin: str) -> U8:
@@ -115,7 +117,7 @@ class MaskReader:
         """
         codes, inverse, counts = np.unique(_code(rgb_hwc), return_inverse=True, return_counts=True)
         table = {_code_of(rgb): self.classes.ignore_id for rgb in self.ignore_rgb}
-        table |= {_code_of(rgb): index for index, rgb in reversed(list(enumerate(self.classes.palette_rgb)))}
+        table |= {_code_of(rgb): index for index, rgb in reversed(list(enumerate(self.colours)))}
         ids = np.zeros(codes.size, np.uint8)
         for position, code in enumerate(codes.tolist()):
             if code not in table:

@@ -160,10 +160,25 @@ def test_size_mismatch(make_folder: MakeFolder) -> None:
     assert "24x31" in str(error)
 
 
-def test_colour_mask_is_refused(make_folder: MakeFolder) -> None:
+def test_colour_mask_needs_a_palette(make_folder: MakeFolder) -> None:
     root = make_folder()
     Image.new("RGB", (32, 24)).save(root / "train/masks/000.png")
     assert "mode RGB" in str(_refused(f"folder:{root}", index=0))
+
+
+def test_colour_masks_go_by_the_palette(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    palette = [[9, 0, 0], [0, 9, 0], [0, 0, 9]]
+    (root / "classes.toml").write_text(
+        f'names = ["road", "person", "tree"]\npalette_rgb = {palette}\nignore_rgb = [[255, 255, 255]]\n'
+    )
+    ids = np.array(Image.open(root / "train/masks/000.png"))
+    rgb = np.array([*palette, *[[255, 255, 255]] * 253], np.uint8)[ids]
+    Image.fromarray(rgb).save(root / "train/masks/000.png")
+    assert np.array_equal(open_dataset(f"folder:{root}", "train")[0].label_hw, ids)
+    rgb[5, 5] = (1, 2, 3)
+    Image.fromarray(rgb).save(root / "train/masks/000.png")
+    assert "RGB (1, 2, 3) in 1 pixels" in str(_refused(f"folder:{root}", index=0))
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
