@@ -130,9 +130,9 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         label_smoothing: Share of the target spread evenly over all classes (Szegedy et al., 2016).
         class_weights: `none`; `sqrt` weighs a class by one over the square root of its share of the pixels; `log` by
             1 / ln(1.02 + share) (Paszke et al., "ENet", 2016). Weights have mean 1 over the pixels.
-        dice: Weight of the soft Dice loss over the batch (Milletari et al., "V-Net", 2016).
+        dice: Weight of the soft Dice loss (Milletari et al., "V-Net", 2016).
         lovasz: Weight of the Lovasz-Softmax loss (Berman et al., 2018), the surrogate of mIoU itself.
-        lovasz_pixels: Pixels drawn evenly from the batch for Lovasz, whose sort is slow.
+        region_pixels: Pixels drawn evenly from the batch for Dice and Lovasz: the sort of Lovasz is slow.
         deep_supervision: Weight of the losses of a model's auxiliary heads.
     """
 
@@ -140,14 +140,14 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     class_weights: Literal["none", "sqrt", "log"] = "none"
     dice: float = 0.0
     lovasz: float = 0.0
-    lovasz_pixels: int = 32768
+    region_pixels: int = 16384
     deep_supervision: float = 0.4
 
     def __post_init__(self) -> None:
         _share("loss.label_smoothing", self.label_smoothing)
         for name in ("dice", "lovasz", "deep_supervision"):
             _at_least(f"loss.{name}", getattr(self, name), 0)
-        _at_least("loss.lovasz_pixels", self.lovasz_pixels, 1)
+        _at_least("loss.region_pixels", self.region_pixels, 1)
 
 
 class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

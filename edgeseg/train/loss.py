@@ -42,15 +42,18 @@ class SegmentationLoss:
 
     def _head(self, logits: Tensor, labels: Tensor) -> Tensor:
         config = self.config
-        log_p = nnf.log_softmax(logits.float(), dim=1)
+        # contiguous planes: softmax over a strided axis of a dozen entries is the slow way round on a CPU
+        log_p = nnf.log_softmax(logits.float().contiguous(), dim=1)
         loss = cross_entropy(
             log_p, labels, ignore_id=self.ignore_id, smoothing=config.label_smoothing, weights=self.weights
         )
-        if config.dice:
-            loss = loss + config.dice * dice_loss(log_p.exp(), labels, ignore_id=self.ignore_id)
-        if config.lovasz:
-            pixels, truth = draw_pixels(log_p, labels, ignore_id=self.ignore_id, count=config.lovasz_pixels)
-            loss = loss + config.lovasz * lovasz_softmax(pixels.exp(), truth)
+        if config.dice or config.lovasz:
+            drawn, truth = draw_pixels(log_p, labels, ignore_id=self.ignore_id, count=config.region_pixels)
+            p = drawn.exp()
+            if config.dice:
+                loss = loss + config.dice * dice_loss(p, truth)
+            if config.lovasz:
+                loss = loss + config.lovasz * lovasz_softmax(p, truth)
         return loss
 
 
@@ -85,47 +88,56 @@ def cross_entropy(
     """
     exact = nnf.nll_loss(log_p, labels, weight=weights, ignore_index=ignore_id, reduction="sum")
     valid = labels != ignore_id
+    classes = log_p.shape[1]
     if weights is None:
         count = valid.sum().clamp(min=1)
-        spread = -(log_p.mean(dim=1) * valid).sum() if smoothing else exact.new_zeros(())
+        spread = log_p.new_full((classes,), 1 / classes)
     else:
-        count = (weights[labels.clamp(max=len(weights) - 1)] * valid).sum().clamp(min=1e-12)
-        weighted = torch.einsum("nchw,c->nhw", log_p, weights) / len(weights)
-        spread = -(weighted * valid).sum() if smoothing else exact.new_zeros(())
-    return ((1 - smoothing) * exact + smoothing * spread) / count
-
-
-def dice_loss(p: Tensor, labels: Tensor, *, ignore_id: int) -> Tensor:
-    """1 - soft Dice over the batch, mean over the classes that occur (Milletari et al., 2016).
-
-    Args:
-        p: Probabilities [N, C, H, W].
-        labels: int64 [N, H, W].
-        ignore_id: Label that does not count.
-    """
-    classes = p.shape[1]
-    valid = labels != ignore_id
-    flat = p.permute(0, 2, 3, 1)[valid]
-    truth = labels[valid]
-    overlap = flat.new_zeros(classes).index_add(0, truth, flat.gather(1, truth[:, None])[:, 0])
-    counts = torch.bincount(truth, minlength=classes).to(flat.dtype)
-    present = counts > 0
-    dice = 2 * overlap / (flat.square().sum(dim=0) + counts).clamp(min=1e-6)
-    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+        count = (weights[labels.clamp(max=classes - 1)] * valid).sum().clamp(min=1e-12)
+        spread = weights / classes
+    if not smoothing:
+        return exact / count
+    # a product over the classes, not a sum over a strided axis: half the time of a mean on a CPU
+    even = -(torch.matmul(spread, log_p.flatten(2)) * valid.flatten(1)).sum()
+    return ((1 - smoothing) * exact + smoothing * even) / count
 
 
 def draw_pixels(log_p: Tensor, labels: Tensor, *, ignore_id: int, count: int) -> tuple[Tensor, Tensor]:
-    """At most `count` labelled pixels, drawn evenly over the batch: [P, C] and int64 [P]."""
-    classes = log_p.shape[1]
+    """At most `count` labelled pixels, drawn evenly over the batch.
+
+    Args:
+        log_p: [N, C, H, W].
+        labels: int64 [N, H, W].
+        ignore_id: Label that is never drawn.
+        count: Largest number.
+
+    Returns:
+        Their rows of `log_p`, [P, C], and their labels, int64 [P].
+    """
     flat = labels.flatten()
     valid = (flat != ignore_id).nonzero()[:, 0]
     if len(valid) > count:
-        # an even stride with a random phase: an even draw over the frames without the cost of a permutation
+        # an even stride with a random phase: even over the frames, without the cost of a permutation
         step = len(valid) / count
         phase = torch.rand((), device=flat.device) * step
         picks = (torch.arange(count, device=flat.device) * step + phase).long().clamp(max=len(valid) - 1)
         valid = valid[picks]
-    return log_p.permute(0, 2, 3, 1).reshape(-1, classes)[valid], flat[valid]
+    area = labels.shape[1] * labels.shape[2]
+    return log_p.flatten(2)[valid // area, :, valid % area], flat[valid]
+
+
+def dice_loss(p: Tensor, labels: Tensor) -> Tensor:
+    """1 - soft Dice, mean over the classes that occur (Milletari et al., "V-Net", 2016).
+
+    Args:
+        p: Probabilities [P, C].
+        labels: int64 [P], all valid.
+    """
+    truth = nnf.one_hot(labels, p.shape[1]).to(p.dtype)
+    counts = truth.sum(dim=0)
+    present = counts > 0
+    dice = 2 * (p * truth).sum(dim=0) / (p.square().sum(dim=0) + counts)
+    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
 
 def lovasz_softmax(p: Tensor, labels: Tensor) -> Tensor:

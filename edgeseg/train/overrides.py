@@ -30,15 +30,15 @@ def parse_overrides(texts: Iterable[str], named: Mapping[str, object]) -> dict[s
             raise RequestError("not a field", value=text, allowed="TABLE.FIELD=VALUE, for example train.lr=0.002")
         fields[name.strip()] = _value(value.strip())
     tables: dict[str, dict[str, object]] = {}
-    for name, value in {**fields, **named}.items():
-        table, field = name.split(".")
-        tables.setdefault(table, {})[field] = value
+    for place, setting in {**fields, **named}.items():
+        table, field = place.split(".")
+        tables.setdefault(table, {})[field] = setting
     return tables
 
 
 def _value(text: str) -> object:
     try:
-        value: object = tomllib.loads(f"value = {text}")["value"]
+        tables: dict[str, object] = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    return value
+    return tables["value"]

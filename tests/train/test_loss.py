@@ -1,0 +1,113 @@
+"""Losses against torch's own, a brute-force Lovász extension and known values."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy as torch_cross_entropy
+from torch.nn.functional import log_softmax
+
+from edgeseg.train.config import LossConfig
+from edgeseg.train.loss import (
+    SegmentationLoss,
+    class_weights,
+    cross_entropy,
+    dice_loss,
+    draw_pixels,
+    lovasz_softmax,
+)
+
+IGNORE = 4
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 4, 6, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 5, (2, 6, 5), generator=generator)
+    return logits, labels
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_equals_torch(batch: tuple[torch.Tensor, torch.Tensor], smoothing: float, weighted: bool) -> None:
+    logits, labels = batch
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64) if weighted else None
+    logits.requires_grad_()
+    ours = cross_entropy(log_softmax(logits, 1), labels, ignore_id=IGNORE, smoothing=smoothing, weights=weights)
+    theirs = torch_cross_entropy(logits, labels, weight=weights, ignore_index=IGNORE, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, theirs)
+    (ours_grad,) = torch.autograd.grad(ours, logits, retain_graph=True)
+    (theirs_grad,) = torch.autograd.grad(theirs, logits)
+    torch.testing.assert_close(ours_grad, theirs_grad)
+
+
+def test_cross_entropy_of_an_unlabelled_batch_is_zero() -> None:
+    log_p = log_softmax(torch.randn(1, 4, 2, 2), 1)
+    assert cross_entropy(log_p, torch.full((1, 2, 2), IGNORE), ignore_id=IGNORE) == 0
+
+
+def test_lovasz_of_hard_masks_is_one_minus_mean_iou() -> None:
+    labels = torch.tensor([0, 0, 1, 1, 1, 2])
+    masks = torch.tensor([0, 1, 1, 1, 2, 2])
+    p = torch.nn.functional.one_hot(masks, 3).double()
+    ious = [1 / 2, 2 / 4, 1 / 2]
+    assert lovasz_softmax(p, labels).item() == pytest.approx(1 - sum(ious) / 3)
+
+
+def test_lovasz_is_the_extension_of_the_jaccard_loss() -> None:
+    """Against the definition: the integral of the Jaccard loss over the level sets of the errors."""
+    generator = torch.Generator().manual_seed(1)
+    p = torch.softmax(torch.randn(7, 3, generator=generator, dtype=torch.float64), 1)
+    labels = torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    total = 0.0
+    for c in range(3):
+        truth = labels == c
+        errors = (truth.double() - p[:, c]).abs()
+        levels = sorted({0.0, *errors.tolist()})
+        for low, high in itertools.pairwise(levels):
+            wrong = errors > low
+            total += (high - low) * wrong.sum().item() / (truth | wrong).sum().item()
+    assert lovasz_softmax(p, labels).item() == pytest.approx(total / 3)
+
+
+def test_classes_that_do_not_occur_do_not_count() -> None:
+    labels = torch.zeros(5, dtype=torch.int64)
+    p = torch.tensor([[0.7, 0.1, 0.2]] * 5)
+    assert dice_loss(p, labels).item() == pytest.approx(1 - 2 * 0.7 / (0.49 + 1))
+    assert lovasz_softmax(p, labels).item() == pytest.approx(0.3)
+
+
+def test_drawn_pixels_are_labelled_and_aligned(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = batch
+    rows, truth = draw_pixels(logits, labels, ignore_id=IGNORE, count=20)
+    assert rows.shape == (20, 4)
+    assert truth.shape == (20,)
+    assert (truth != IGNORE).all()
+    pool = {
+        (*row.tolist(), int(label))
+        for row, label in zip(logits.permute(0, 2, 3, 1).reshape(-1, 4), labels.flatten(), strict=True)
+    }
+    assert all((*row.tolist(), int(label)) in pool for row, label in zip(rows, truth, strict=True))
+    everything, _ = draw_pixels(logits, labels, ignore_id=IGNORE, count=10_000)
+    assert len(everything) == int((labels != IGNORE).sum())
+
+
+@pytest.mark.parametrize("scheme", ["sqrt", "log"])
+def test_class_weights_favour_rare_classes_and_average_to_one(scheme: str) -> None:
+    histogram = torch.tensor([900, 90, 10])
+    weights = class_weights(histogram, scheme)
+    assert weights is not None
+    assert weights[0] < weights[1] < weights[2]
+    assert (weights * histogram / 1000).sum().item() == pytest.approx(1)
+    assert class_weights(histogram, "none") is None
+
+
+def test_auxiliary_heads_share_their_weight() -> None:
+    config = LossConfig(label_smoothing=0.0, deep_supervision=0.4)
+    loss = SegmentationLoss(config, IGNORE, None)
+    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
+    even = [torch.zeros(1, 4, size, size) for size in (4, 2, 1)]
+    assert loss(even, labels).item() == pytest.approx(1.4 * torch.log(torch.tensor(4.0)).item())
