@@ -85,9 +85,9 @@ class Ground:
         _ribbon(canvas, camera, stations, (-KERB_M, -KERB_M + 0.25), (72, 76, 80), ROAD)
         _ribbon(canvas, camera, stations, (KERB_M - 0.25, KERB_M), (72, 76, 80), ROAD)
         self._marks(canvas, camera, stations)
+        self._slabs(canvas, camera)
         for flat in sorted(flats, key=lambda flat: -flat.s_m):
             flat.draw(canvas, camera, weather)
-        self._slabs(canvas, camera)
         self._shadows(canvas, camera, weather)
         self._surface(canvas, camera, top)
         self._air(canvas, camera, weather, top)

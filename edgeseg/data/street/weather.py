@@ -77,8 +77,8 @@ class Climate:
     def at(self, s_m: float) -> Weather:
         """The weather at `s_m`."""
         cloud, light, warmth, haze, rain, dusk = (self._wave(index, s_m) for index in range(6))
-        cover = _ramp(cloud, 0.25, 0.75)
-        wet = _ramp(rain, 0.62, 0.85) * cover
+        wet = _ramp(rain, 0.66, 0.88)
+        cover = max(_ramp(cloud, 0.25, 0.75), _ramp(rain, 0.5, 0.7))  # it clouds over before it rains
         evening = _ramp(dusk, 0.7, 0.95)
         return Weather(
             brightness=(0.72 + 0.33 * light) * (1 - 0.45 * evening) * (1 - 0.12 * wet),
