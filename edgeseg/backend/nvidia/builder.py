@@ -1,0 +1,221 @@
+"""The backends `tensorrt` and `tensorrt_rtx`: an ONNX file of the right variant to a plan, and a plan to a Runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import onnx
+
+from edgeseg.backend.nvidia import audit as audits
+from edgeseg.backend.nvidia import dla
+from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, load_api
+from edgeseg.backend.nvidia.child import run_in_child
+from edgeseg.backend.nvidia.network import BuildJob, NetworkBuild
+from edgeseg.backend.nvidia.options import NvidiaOptions, nvidia_options
+from edgeseg.backend.onnx_model import check_model
+from edgeseg.core.artefacts import write_bytes
+from edgeseg.core.clock import now_ns
+from edgeseg.core.deps import on_jetson, require
+from edgeseg.core.errors import RequestError
+from edgeseg.core.progress import Progress
+from edgeseg.core.types import BuiltEngine, EngineSpec, Precision, Runner
+from edgeseg.core.workspace import cache_dir
+
+PLAN_FILE = "engine.plan"
+_LISTING = "Layers:"
+
+
+class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the build's process tells its parent.
+
+    Attributes:
+        seconds: Duration of parse and build.
+        plan_bytes: Size of the plan.
+        dla_share: Share of layers on DLA; None without one.
+        kernels: Of RTX's build log; empty where the runtime does not list them there.
+        warnings: Warning lines, each once.
+    """
+
+    seconds: float
+    plan_bytes: int
+    dla_share: float | None
+    kernels: tuple[audits.Kernel, ...]
+    warnings: tuple[str, ...]
+
+
+def build_plan(request: tuple[str, BuildJob], log: LogSink, progress: ProgressSink) -> BuildOutcome:
+    """Build one plan, in this process. Runs in the child."""
+    backend, job = request
+    listing: list[str] = []
+    warnings: dict[str, None] = {}
+
+    def sink(severity: str, text: str) -> None:
+        if severity == "VERBOSE":
+            if text.lstrip().startswith(_LISTING):
+                listing.append(text)
+            return  # tens of thousands of lines on 8.6: of use to nobody but the audit
+        if severity == "WARNING":
+            warnings[text] = None
+        log(severity, text)
+
+    begin_ns = now_ns()
+    build = NetworkBuild(load_api(backend), job, sink, progress)
+    plan = build.run()
+    seconds = (now_ns() - begin_ns) / 1e9
+    write_bytes(job.plan, plan)
+    return BuildOutcome(
+        seconds=seconds,
+        plan_bytes=len(plan),
+        dla_share=build.dla_share,
+        kernels=tuple(audits.kernels_from_log(listing)),
+        warnings=tuple(warnings),
+    )
+
+
+class _NvidiaBuilder:
+    """What the two backends share."""
+
+    name: str
+
+    @cached_property
+    def api(self) -> TensorRtApi:
+        """The runtime's module."""
+        return load_api(self.name)
+
+    @property
+    def version(self) -> str:
+        """Version of the runtime."""
+        return self.api.version
+
+    @property
+    def precisions(self) -> Sequence[Precision]:
+        """Precisions that this runtime can build."""
+        return self.api.precisions
+
+    @property
+    def variant(self) -> Literal["weak", "typed"]:
+        """Which variant of a graph `build` takes."""
+        return self.api.variant
+
+    def build(
+        self,
+        model: Path,
+        folder: Path,
+        spec: EngineSpec,
+        *,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+        progress: Progress | None = None,
+    ) -> BuiltEngine:
+        """Build `engine.plan` in a process of its own.
+
+        Args:
+            model: Static ONNX file in this runtime's `variant`; with Q/DQ nodes for INT8, unless implicit.
+            folder: Where the plan is written.
+            spec: What it shall be; see `NvidiaOptions` for its options.
+            ranges: (low, high) by tensor name, with the option `implicit`.
+            progress: Where the build's phases are shown.
+
+        Raises:
+            CapabilityError: The runtime or the board lacks what was asked for.
+            RequestError: The model does not fit the request.
+            EdgesegError: The build failed, with the runtime's last lines.
+        """
+        options = nvidia_options(spec.options, backend=self.name)
+        self.api.check_precision(spec.precision)
+        proto = self._check(model, spec, options)
+        job = BuildJob(
+            model=model,
+            plan=folder / PLAN_FILE,
+            precision=spec.precision,
+            options=_with_workspace(options),
+            ranges=ranges,
+            timing_cache=self._timing_cache(),
+        )
+        outcome: BuildOutcome = run_in_child(
+            build_plan, (self.name, job), what=f"building with {self.api}", progress=progress
+        )
+        found = audits.audit(outcome.kernels, proto)
+        return BuiltEngine(
+            file=PLAN_FILE,
+            backend=self.name,
+            backend_version=self.version,
+            precision=spec.precision,
+            layers=found.layers,
+            report={
+                "seconds": round(outcome.seconds, 3),
+                "plan_bytes": outcome.plan_bytes,
+                "dla_share": outcome.dla_share,
+                "audit": found.summary() if found.kernels else None,
+                "audit_reason": None if found.kernels else "this runtime tells its layers only to a GPU's inspector",
+                "warnings": list(outcome.warnings),
+            },
+            can_run_here=_gpu_is_here(),
+        )
+
+    def open(self, engine: Path, spec: EngineSpec) -> Runner:
+        """A runner over a verified plan; nothing touches the GPU before it is entered.
+
+        Raises:
+            UnavailableError: pycuda or cuda-bindings is not installed.
+        """
+        require("pycuda", what=f"an engine of {self.name}")
+        from edgeseg.backend.nvidia.cuda import CudaDriver
+        from edgeseg.backend.nvidia.runner import TensorRtRunner
+
+        options = nvidia_options(spec.options, backend=self.name)
+        return TensorRtRunner(self.api, CudaDriver, engine, spec, options)
+
+    def _check(self, model: Path, spec: EngineSpec, options: NvidiaOptions) -> onnx.ModelProto:
+        # an implicit INT8 engine is built from the float graph
+        as_built = msgspec.structs.replace(spec, precision="fp32") if options.implicit else spec
+        proto = check_model(model, as_built)
+        if options.dla_core >= 0:
+            if spec.precision == "int8" and not options.implicit:
+                raise RequestError(
+                    "DLA has no Q/DQ nodes",
+                    value=f"dla_core={options.dla_core}",
+                    allowed="INT8 with implicit=true, or FP16",
+                )
+            dla.check_operators({node.op_type for node in proto.graph.node})
+        return proto
+
+    def _timing_cache(self) -> Path | None:
+        if not self.api.capabilities.timing_cache:
+            return None
+        return cache_dir() / "timing" / f"{self.name}-{self.version}.cache"
+
+
+class TensorRtBuilder(_NvidiaBuilder):
+    """TensorRT 8.6, 10 and 11: builds and runs on the GPU that it is for."""
+
+    name = "tensorrt"
+
+
+class TensorRtRtxBuilder(_NvidiaBuilder):
+    """TensorRT-RTX: builds without a GPU, runs on desktop GPUs from Ampere on."""
+
+    name = "tensorrt_rtx"
+
+
+def _with_workspace(options: NvidiaOptions) -> NvidiaOptions:
+    """On a Jetson the GPU's memory is everybody's: the builder gets half of what is free."""
+    if options.workspace_mb or not on_jetson():
+        return options
+    return msgspec.structs.replace(options, workspace_mb=free_memory_mb() // 2)
+
+
+def free_memory_mb(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Memory that programs may still take, in MiB."""
+    for line in meminfo.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def _gpu_is_here() -> bool:
+    """Whether a driver has put a GPU into /dev; says nothing about its version."""
+    return any(Path(name).exists() for name in ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu"))

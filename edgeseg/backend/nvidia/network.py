@@ -1,0 +1,269 @@
+"""From an ONNX file to a plan: parse, precision, memory, DLA, build. Runs in the build's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeseg.backend.nvidia import dla
+from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi
+from edgeseg.backend.nvidia.failures import clean, explain
+from edgeseg.backend.nvidia.options import NvidiaOptions
+from edgeseg.core.errors import CapabilityError, EdgesegError, RequestError, VerifyError
+from edgeseg.core.types import Precision
+
+_MB = 1 << 20
+_SERIOUS = ("INTERNAL_ERROR", "ERROR")
+
+
+class BuildJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One build.
+
+    Attributes:
+        model: Static ONNX file in the variant that the runtime builds from.
+        plan: Where the plan is written.
+        precision: What the engine shall run in.
+        options: See `NvidiaOptions`.
+        ranges: Implicit INT8 only: (low, high) by tensor name.
+        timing_cache: File of kernel timings, read and written; None for none.
+        detailed: Keep layer names and details in the plan, for the inspector and the profiler.
+    """
+
+    model: Path
+    plan: Path
+    precision: Precision
+    options: NvidiaOptions = NvidiaOptions()
+    ranges: Mapping[str, tuple[float, float]] | None = None
+    timing_cache: Path | None = None
+    detailed: bool = True
+
+
+class NetworkBuild:
+    """One network on its way to a plan.
+
+    Args:
+        api: The runtime.
+        job: What to build.
+        log: Takes every line that the runtime writes.
+        progress: Takes phases; returns False to cancel. Unused where the runtime has no monitor.
+    """
+
+    def __init__(self, api: TensorRtApi, job: BuildJob, log: LogSink, progress: ProgressSink) -> None:
+        self._api = api
+        self._job = job
+        self._errors: list[str] = []
+        self._forward = log
+        self._logger = api.logger(self._log)  # the runtime keeps no reference of its own
+        self._monitor = api.progress_monitor(progress)
+        self.dla_share: float | None = None
+
+    def run(self) -> bytes:
+        """Build and return the plan.
+
+        Raises:
+            CapabilityError: The runtime lacks an operator, a precision or a feature that was asked for.
+            VerifyError: The file is not an ONNX model.
+            EdgesegError: Anything else, with the runtime's own last lines.
+        """
+        trt = self._api.trt
+        builder = self._made("create a builder", lambda: trt.Builder(self._logger))
+        network = self._made("create a network", lambda: builder.create_network(self._api.network_flags()))
+        self._parse(network)
+        config = self._made("create a build configuration", builder.create_builder_config)
+        self._configure(config)
+        self._set_precision(config, network)
+        self._set_profile(builder, network, config)
+        if self._job.options.dla_core >= 0:
+            self.dla_share = dla.assign(self._api, builder, network, config, self._job.options)
+        timing_cache = self._load_timing_cache(config)
+        plan = self._made("build the engine", lambda: builder.build_serialized_network(network, config))
+        self._save_timing_cache(timing_cache)
+        return bytes(plan)
+
+    # ------------------------------------------------------------ steps
+
+    def _parse(self, network: Any) -> None:
+        trt = self._api.trt
+        parser = self._made("create an ONNX parser", lambda: trt.OnnxParser(network, self._logger))
+        if parser.parse(self._job.model.read_bytes()):
+            return
+        problems = [parser.get_error(index) for index in range(parser.num_errors)]
+        if not problems:
+            raise explain("the runtime cannot parse the model", self._errors, runtime=str(self._api))
+        raise self._parse_error(problems)
+
+    def _parse_error(self, problems: Sequence[Any]) -> EdgesegError:
+        parser_error = problems[0]
+        code, reason = str(parser_error.code().name), clean(parser_error.desc())
+        if code == "MODEL_DESERIALIZE_FAILED":
+            return VerifyError(
+                "not an ONNX model",
+                value=self._job.model,
+                allowed="a model of edgeseg export",
+                fix="edgeseg inspect FILE",
+            )
+        node = f"node {parser_error.node()}"
+        if self._api.has("ParserError", "node_operator"):
+            nodes = [f"{item.node_operator()} {item.node_name()!r}" for item in problems]
+            node = ", ".join(dict.fromkeys(nodes))
+        return CapabilityError(
+            f"an operator of the model ({node}: {reason})",
+            runtime=str(self._api),
+            allowed="edgeseg export writes only operators that every version has",
+            fix="edgeseg export RUN --out MODEL.onnx",
+        )
+
+    def _configure(self, config: Any) -> None:
+        api, trt, options = self._api, self._api.trt, self._job.options
+        verbosity = trt.ProfilingVerbosity
+        config.profiling_verbosity = verbosity.DETAILED if self._job.detailed else verbosity.LAYER_NAMES_ONLY
+        if self._monitor is not None:
+            config.progress_monitor = self._monitor
+        if options.workspace_mb:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * _MB)
+        if options.optimization_level >= 0:
+            self._needs("IBuilderConfig", "builder_optimization_level", "a choice of optimisation level")
+            config.builder_optimization_level = options.optimization_level
+        if options.version_compatible:
+            flag = api.member("BuilderFlag", "VERSION_COMPATIBLE")
+            if flag is None or api.capabilities.portable_plans:
+                raise api.lacks("a version-compatible plan", fix="edgeseg build MODEL, on each version")
+            config.set_flag(flag)
+        if options.hardware_compatible:
+            if not api.capabilities.hardware_compatible:
+                raise api.lacks("a hardware-compatible plan", fix="edgeseg build MODEL, on each GPU")
+            config.hardware_compatibility_level = api.member("HardwareCompatibilityLevel", "AMPERE_PLUS")
+        if options.compute_capabilities:
+            self._set_compute_capabilities(config, options.compute_capabilities.split(","))
+        self._drop_stand_ins(config)
+
+    def _set_precision(self, config: Any, network: Any) -> None:
+        job, api = self._job, self._api
+        for flag in api.precision_flags(job.precision):
+            config.set_flag(flag)
+        if not job.options.implicit:
+            return
+        if not api.capabilities.implicit_int8:
+            raise api.lacks(
+                "INT8 from ranges without Q/DQ nodes",
+                allowed="explicit Q/DQ, which every version has",
+                fix="edgeseg build MODEL --precision int8, without implicit=true",
+            )
+        if job.ranges is None or job.precision != "int8":
+            raise RequestError("implicit INT8 needs ranges", value=job.precision, allowed="precision int8 with ranges")
+        set_ranges(network, job.ranges)
+
+    def _set_profile(self, builder: Any, network: Any, config: Any) -> None:
+        """One profile over the static shapes; a shape that is not static is refused by name."""
+        tensors = [network.get_input(index) for index in range(network.num_inputs)]
+        profile = builder.create_optimization_profile()
+        for tensor in tensors:
+            shape = tuple(tensor.shape)
+            if min(shape) < 0:
+                raise RequestError(
+                    f"the model's input {tensor.name} has symbolic sizes",
+                    value=list(shape),
+                    allowed="static sizes",
+                    fix="edgeseg build MODEL --frame-size HxW",
+                )
+            profile.set_shape(tensor.name, shape, shape, shape)
+        config.add_optimization_profile(profile)
+
+    def _set_compute_capabilities(self, config: Any, wanted: Sequence[str]) -> None:
+        api = self._api
+        if not api.capabilities.portable_plans:
+            raise api.lacks("a choice of compute capabilities", fix="edgeseg build MODEL --target rtx")
+        known = sorted(name for name in dir(api.trt.ComputeCapability) if name.startswith("SM"))
+        members = []
+        for item in wanted:
+            member = api.member("ComputeCapability", "SM" + item.strip().replace(".", ""))
+            if member is None:
+                raise api.lacks(
+                    f"compute capability {item.strip()}", allowed=f"allowed: {', '.join(known)}", fix="edgeseg doctor"
+                )
+            members.append(member)
+        config.num_compute_capabilities = len(members)
+        for index, member in enumerate(members):
+            config.set_compute_capability(member, index)
+
+    def _drop_stand_ins(self, config: Any) -> None:
+        """Take cuBLAS and cuDNN out of the tactic sources where a version still has them.
+
+        Convolutions do not need them from 8.6 on, NVIDIA dropped them in 11, and a machine may hold stand-ins only.
+        """
+        sources = config.get_tactic_sources()
+        for name in ("CUBLAS", "CUBLAS_LT", "CUDNN"):
+            source = self._api.member("TacticSource", name)
+            if source is not None:
+                sources &= ~(1 << int(source))
+        config.set_tactic_sources(sources)
+
+    def _load_timing_cache(self, config: Any) -> Any | None:
+        file = self._job.timing_cache
+        if file is None or not self._api.capabilities.timing_cache:
+            return None
+        data = file.read_bytes() if file.is_file() else b""
+        timing_cache = config.create_timing_cache(data) or config.create_timing_cache(b"")  # a stale one is refused
+        if timing_cache is not None:
+            config.set_timing_cache(timing_cache, False)
+        return timing_cache
+
+    def _save_timing_cache(self, timing_cache: Any | None) -> None:
+        file = self._job.timing_cache
+        if timing_cache is None or file is None:
+            return
+        from edgeseg.core.artefacts import write_bytes
+
+        write_bytes(file, bytes(timing_cache.serialize()))
+
+    # ------------------------------------------------------------ checks
+
+    def _made(self, what: str, make: Any) -> Any:
+        """A runtime's object; failures are returned as None and explained in the log."""
+        made = make()
+        if made is None:
+            raise explain(f"{self._api} could not {what}", self._errors, runtime=str(self._api))
+        return made
+
+    def _needs(self, owner: str, name: str, feature: str) -> None:
+        if not self._api.has(owner, name):
+            raise self._api.lacks(feature, fix="edgeseg build MODEL, without it")
+
+    def _log(self, severity: str, text: str) -> None:
+        if severity in _SERIOUS:
+            self._errors.append(text)
+        self._forward(severity, text)
+
+
+def set_ranges(network: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Give every tensor of a network without Q/DQ nodes its symmetric dynamic range.
+
+    Raises:
+        VerifyError: A tensor that a kernel may quantise has no range: the ranges are of another model.
+    """
+    missing = []
+    for tensor in _float_tensors(network):
+        found = ranges.get(tensor.name)
+        if found is None:
+            missing.append(tensor.name)
+            continue
+        amax = max(abs(found[0]), abs(found[1]))
+        tensor.set_dynamic_range(-amax, amax)
+    if missing:
+        raise VerifyError(
+            "the ranges do not cover the network",
+            value=f"{len(missing)} tensors, first {missing[0]}",
+            allowed="ranges measured on this model",
+            fix="edgeseg calibrate MODEL --frames SRC",
+        )
+
+
+def _float_tensors(network: Any) -> list[Any]:
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        tensors += [layer.get_output(number) for number in range(layer.num_outputs)]
+    return [tensor for tensor in tensors if str(tensor.dtype).rsplit(".", 1)[-1].upper() in ("FLOAT", "HALF")]

@@ -1,0 +1,1 @@
+"""Simulated; see ../README.md."""
