@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.core.deps import require
-from edgeseg.core.types import Size
+from edgeseg.core.types import Precision, Size
 
 if TYPE_CHECKING:
     import onnx
 
     from edgeseg.graph.costs import LayerCost
+    from edgeseg.graph.forms import Forms
     from edgeseg.graph.meta import ModelMeta
     from edgeseg.graph.qdq import QdqPlan
     from edgeseg.graph.summary import ModelSummary
+    from edgeseg.graph.variants import Kind
 
 _WHAT = "reading an ONNX model"
 
@@ -107,3 +109,19 @@ def summarise(path: Path) -> ModelSummary:
     from edgeseg.graph import summary
 
     return summary.summarise(path)
+
+
+def make_variant(model: onnx.ModelProto, kind: Kind, precision: Precision = "fp32") -> onnx.ModelProto:
+    """A variant for one kind of runtime; see `edgeseg.graph.variants.make_variant`."""
+    require("onnx", what="writing a variant of a model")
+    from edgeseg.graph import variants
+
+    return variants.make_variant(model, kind, precision)
+
+
+def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
+    """A copy of a model with other exact forms; see `edgeseg.graph.forms.apply_forms`."""
+    require("onnx", what="rewriting a model")
+    from edgeseg.graph import forms as room
+
+    return room.apply_forms(model, forms)

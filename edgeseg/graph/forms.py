@@ -1,0 +1,241 @@
+"""Exact rewrites: other ways to write the same computation, to be chosen for each target by measurement.
+
+A rewrite keeps the names of tensors that other layers read, so ranges measured on the canonical graph serve every form.
+They are applied to a model before Q/DQ nodes are inserted; the choice is kept in the model's metadata.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+import onnx
+
+from edgeseg.graph.ir import Graph, Node, from_model
+from edgeseg.graph.meta import meta_from_props, meta_props
+from edgeseg.graph.planes import write_planes
+
+TO_NHWC = [0, 2, 3, 1]
+TO_NCHW = [0, 3, 1, 2]
+
+# elementwise operators that do not care where the channels are, as long as their constants follow
+_ELEMENTWISE = frozenset({"Relu", "Erf", "Tanh", "HardSwish", "Add", "Sub", "Mul", "Div", "Pow"})
+
+
+class Forms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One exact form for each part that has several.
+
+    Attributes:
+        transposed: A 2x2 transposed convolution of stride 2 as one node, or a 1x1 convolution and DepthToSpace(CRD),
+            which TensorRT runs in INT8.
+        pointwise: The 1x1 convolutions of ConvNeXt blocks as such, or as matrix products over NHWC.
+        layer_norm: One node, or its parts (TensorRT 8.5 has no importer for the node).
+        tail: Enlarged logits and ArgMax, or one enlarging convolution whose class planes are compared one by one.
+    """
+
+    transposed: Literal["node", "shuffle"] = "node"
+    pointwise: Literal["conv", "matmul"] = "conv"
+    layer_norm: Literal["node", "parts"] = "node"
+    tail: Literal["argmax", "planes"] = "argmax"
+
+
+def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
+    """A copy of a model with the forms that are asked for; parts that it does not have are passed over.
+
+    Args:
+        model: A canonical graph, of fixed or symbolic size, without Q/DQ nodes.
+        forms: The forms.
+    """
+    graph = from_model(model)
+    if forms.transposed == "shuffle":
+        shuffle_transposed(graph)
+    if forms.pointwise == "matmul":
+        pointwise_products(graph)
+    if forms.layer_norm == "parts":
+        decompose_layer_norms(graph)
+    if forms.tail == "planes":
+        write_planes(graph)
+    meta = meta_from_props(graph.props)
+    chosen = {name: value for name, value in msgspec.structs.asdict(forms).items() if value != getattr(Forms(), name)}
+    changed = msgspec.structs.replace(meta, forms={**meta.forms, **chosen})
+    graph.props = {**graph.props, **meta_props(changed)}
+    return graph.to_model()
+
+
+# ---------------------------------------------------------------- transposed convolution
+
+
+def shuffle_transposed(graph: Graph) -> None:
+    """2x2 transposed convolutions of stride 2 as 1x1 convolutions and depth-to-space, in place.
+
+    Without overlap each input gives its own 2x2 cell: y[o, 2i+a, 2j+b] = sum_c x[c, i, j] w[c, o, a, b]. The new
+    convolution is named `NAME.cells`.
+    """
+    for node in list(graph.nodes):
+        if not _is_plain_transposed(graph, node):
+            continue
+        weight = graph.constants[node.inputs[1]]
+        cells = f"{node.name}.cells"
+        wide = np.ascontiguousarray(weight.transpose(1, 2, 3, 0).reshape(-1, weight.shape[0], 1, 1))
+        bias = graph.constants[node.inputs[2]].repeat(4)
+        inputs = [node.inputs[0], graph.constant(f"{cells}.weight", wide), graph.constant(f"{cells}.bias", bias)]
+        graph.remove([node])
+        graph.add("Conv", inputs, cells, kernel_shape=[1, 1], strides=[1, 1], pads=[0] * 4, group=1)
+        graph.add("DepthToSpace", [cells], node.name, blocksize=2, mode="CRD")
+
+
+def merge_shuffled(graph: Graph) -> None:
+    """The inverse: a 1x1 convolution that only a DepthToSpace(CRD) of 2 reads becomes a transposed convolution."""
+    producers, readers = graph.producers(), graph.consumers()
+    for node in list(graph.nodes):
+        conv = producers.get(node.inputs[0])
+        if node.op != "DepthToSpace" or node.attrs.get("mode") != "CRD" or node.attrs["blocksize"] != 2:
+            continue
+        if conv is None or not _is_pointwise(graph, conv) or len(readers[conv.name]) > 1:
+            continue
+        weight, bias = graph.constants[conv.inputs[1]], graph.constants[conv.inputs[2]]
+        cells = bias.reshape(-1, 4)
+        if np.ptp(cells, axis=1).any():
+            continue  # a transposed convolution has one bias a channel, not one a pixel of the cell
+        narrow = np.ascontiguousarray(weight[:, :, 0, 0].reshape(-1, 2, 2, weight.shape[1]).transpose(3, 0, 1, 2))
+        name = node.name
+        inputs = [
+            conv.inputs[0],
+            graph.constant(f"{name}.weight", narrow),
+            graph.constant(f"{name}.bias", np.ascontiguousarray(cells[:, 0])),
+        ]
+        graph.remove([node, conv])
+        graph.add("ConvTranspose", inputs, name, kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4, group=1)
+
+
+def _is_plain_transposed(graph: Graph, node: Node) -> bool:
+    return (
+        node.op == "ConvTranspose"
+        and len(node.inputs) == 3
+        and graph.constants[node.inputs[1]].shape[2:] == (2, 2)
+        and node.attrs.get("strides") == [2, 2]
+        and not any(node.attrs.get("pads", []))
+        and node.attrs.get("group", 1) == 1
+    )
+
+
+# ---------------------------------------------------------------- pointwise convolution
+
+
+def pointwise_products(graph: Graph) -> None:
+    """The pointwise convolutions of blocks (`….pw1`, `….pw2`) as matrix products over NHWC, in place.
+
+    Each is wrapped in two transpositions; those move down through elementwise layers and cancel, so that a block with
+    LayerNorm keeps two in all. A tensor that stays in NHWC keeps its name: its values are the same.
+    """
+    for node in list(graph.nodes):
+        if node.name.endswith((".pw1", ".pw2")) and _is_pointwise(graph, node):
+            _write_product(graph, node)
+    _sink_transpositions(graph)
+    _cancel_transpositions(graph)
+
+
+def _is_pointwise(graph: Graph, node: Node) -> bool:
+    return (
+        node.op == "Conv"
+        and len(node.inputs) == 3
+        and node.inputs[1] in graph.constants
+        and graph.constants[node.inputs[1]].shape[2:] == (1, 1)
+        and node.attrs.get("strides", [1, 1]) == [1, 1]
+        and node.attrs.get("group", 1) == 1
+    )
+
+
+def _write_product(graph: Graph, node: Node) -> None:
+    name = node.name
+    matrix = np.ascontiguousarray(graph.constants[node.inputs[1]][:, :, 0, 0].T)
+    graph.remove([node])
+    graph.rename_input(name, f"{name}.nchw")
+    x = graph.add("Transpose", [node.inputs[0]], f"{name}.nhwc", perm=TO_NHWC)
+    product = graph.add("MatMul", [x, graph.constant(f"{name}.matrix", matrix)], f"{name}.product")
+    graph.add("Add", [product, node.inputs[2]], name)
+    graph.add("Transpose", [name], f"{name}.nchw", perm=TO_NCHW)
+
+
+def _sink_transpositions(graph: Graph) -> None:
+    """Let elementwise layers work in NHWC where all that they read was just transposed from there."""
+    graph.sort()
+    for node in list(graph.nodes):
+        if node.op not in _ELEMENTWISE or node.name in graph.output_names():
+            continue
+        producers = graph.producers()
+        data = [name for name in node.inputs if name not in graph.constants]
+        sources = [producers.get(name) for name in data]
+        if not data or not all(s is not None and s.op == "Transpose" and s.attrs["perm"] == TO_NCHW for s in sources):
+            continue
+        moved = {name: _channels_last(graph, name) for name in node.inputs if name in graph.constants}
+        if None in moved.values():
+            continue
+        origin = {name: source.inputs[0] for name, source in zip(data, sources, strict=True) if source is not None}
+        node.inputs = [origin.get(name) or moved.get(name) or name for name in node.inputs]
+        graph.rename_input(node.name, f"{node.name}.nchw")
+        graph.add("Transpose", [node.name], f"{node.name}.nchw", perm=TO_NCHW)
+
+
+def _channels_last(graph: Graph, name: str) -> str | None:
+    """The constant for NHWC: a scalar is the same, [C, 1, 1] becomes [C]; None where it is neither."""
+    value = graph.constants[name]
+    if value.size == 1:
+        return name
+    if value.ndim >= 3 and value.size == value.shape[-3]:
+        return graph.constant(f"{name}.nhwc", value.reshape(-1))
+    return None
+
+
+def _cancel_transpositions(graph: Graph) -> None:
+    producers = graph.producers()
+    for node in graph.nodes:
+        if node.op != "Transpose" or node.attrs["perm"] != TO_NHWC:
+            continue
+        source = producers.get(node.inputs[0])
+        if source is not None and source.op == "Transpose" and source.attrs["perm"] == TO_NCHW:
+            graph.rename_input(node.name, source.inputs[0])
+    graph.prune()
+
+
+# ---------------------------------------------------------------- layer normalisation
+
+
+def decompose_layer_norms(graph: Graph) -> None:
+    """LayerNormalization as mean, variance, division, scale and shift (Ba et al. 2016, arXiv:1607.06450), in place.
+
+    Between two transpositions the parts work on channels where they are, and the transpositions go.
+    """
+    producers, readers = graph.producers(), graph.consumers()
+    for node in [node for node in graph.nodes if node.op == "LayerNormalization"]:
+        before, after = producers.get(node.inputs[0]), readers.get(node.name, [])
+        framed = (
+            before is not None
+            and before.op == "Transpose"
+            and before.attrs["perm"] == TO_NHWC
+            and len(after) == 1
+            and after[0].op == "Transpose"
+            and after[0].attrs["perm"] == TO_NCHW
+        )
+        graph.remove([node, after[0]] if framed else [node])
+        x = before.inputs[0] if framed and before is not None else node.inputs[0]
+        _write_parts(graph, node, x, after[0].name if framed else node.name, axis=1 if framed else -1)
+    graph.prune()
+
+
+def _write_parts(graph: Graph, node: Node, x: str, out: str, *, axis: int) -> None:
+    name = node.name
+    weight, bias = node.inputs[1], node.inputs[2]
+    if axis == 1:
+        weight = graph.constant(f"{weight}.nchw", graph.constants[weight][:, None, None])
+        bias = graph.constant(f"{bias}.nchw", graph.constants[bias][:, None, None])
+    epsilon = graph.constant(f"{name}.epsilon", np.array(node.attrs.get("epsilon", 1e-5), np.float32))
+    mean = graph.add("ReduceMean", [x], f"{name}.mean", axes=[axis], keepdims=1)
+    centred = graph.add("Sub", [x, mean], f"{name}.centred")
+    square = graph.add("Mul", [centred, centred], f"{name}.square")
+    variance = graph.add("ReduceMean", [square], f"{name}.variance", axes=[axis], keepdims=1)
+    root = graph.add("Sqrt", [graph.add("Add", [variance, epsilon], f"{name}.shifted")], f"{name}.root")
+    normal = graph.add("Div", [centred, root], f"{name}.normal")
+    scaled = graph.add("Mul", [normal, weight], f"{name}.scaled")
+    graph.add("Add", [scaled, bias], out)
