@@ -255,7 +255,7 @@ def make_tree(rng: random.Random) -> Sprite:
             shade = 0.75 + 0.06 * step
             cv2.fillConvexPoly(sprite, np.array(tier, np.int32), (*(shade * c * 0.7 for c in leaf), TREE))
     else:
-        spread = (0.46, 0.30) if kind == "round" else (0.30, 0.36)
+        spread = (0.40, 0.26) if kind == "round" else (0.28, 0.28)
         _crown(sprite, rng, leaf, (centre, int(0.36 * height)), (spread[0] * width, spread[1] * height))
     return Sprite(sprite)
 

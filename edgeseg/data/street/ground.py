@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edgeseg.core.types import U8
+from edgeseg.core.types import F32, U8
 from edgeseg.data.street.camera import NEAR_M, Camera, World
 from edgeseg.data.street.canvas import BGR, Canvas
 from edgeseg.data.street.ids import PAVEMENT, ROAD
@@ -69,8 +69,8 @@ class Ground:
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self._fine = _grain(rng, blur_px=0.6, patches=3.5)
-        self._coarse = _grain(rng, blur_px=9.0, patches=5.0)
+        self._fine = _grain(rng, pitch_px=2, patches=3.5)
+        self._coarse = _grain(rng, pitch_px=16, patches=5.0)
 
     def draw(self, canvas: Canvas, camera: Camera, weather: Weather, flats: Iterable[Crossing | SideStreet]) -> None:
         """Fill everything below the horizon."""
@@ -189,11 +189,17 @@ def _ribbon(
     canvas.polygon(left + right, colour, class_id, convex=False)
 
 
-def _grain(rng: np.random.Generator, *, blur_px: float, patches: float) -> U8:
+def _grain(rng: np.random.Generator, *, pitch_px: int, patches: float) -> U8:
     """A tile [512, 512] around 128 that repeats without a seam: grain, and patches of a metre or two."""
-    noise = rng.standard_normal((_TILE, _TILE)).astype(np.float32)
-    wide = np.tile(noise, (3, 3))
-    fine = cv2.GaussianBlur(wide, (0, 0), blur_px)[_TILE : 2 * _TILE, _TILE : 2 * _TILE]
-    broad = cv2.GaussianBlur(wide, (0, 0), 40)[_TILE : 2 * _TILE, _TILE : 2 * _TILE]
+    fine, broad = _waves(rng, pitch_px), _waves(rng, 32)
     field = _CONTRAST * 0.5 * fine / fine.std() + patches * broad / broad.std()
     return np.asarray((128 + field).clip(0, 255), np.uint8)
+
+
+def _waves(rng: np.random.Generator, pitch_px: int) -> F32:
+    """Smooth noise [512, 512] that repeats without a seam, one random value every `pitch_px`."""
+    cells = _TILE // pitch_px
+    noise = np.pad(rng.standard_normal((cells, cells)).astype(np.float32), 2, mode="wrap")
+    side = noise.shape[0] * pitch_px
+    wide = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(wide[2 * pitch_px : 2 * pitch_px + _TILE, 2 * pitch_px : 2 * pitch_px + _TILE], np.float32)
