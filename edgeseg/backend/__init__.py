@@ -26,7 +26,7 @@ def open_onnx(model: Path | onnx.ModelProto, frame_size: Size, *, batch: int = 1
 
     Args:
         model: An exported ONNX file, or a loaded one; symbolic sizes are fixed here, static ones must agree.
-        frame_size: (H, W) of frames and masks.
+        frame_size: (H, W) of frames and masks; the layers see the trained height, as in a build.
         batch: Frames in one call.
         threads: CPU threads; 0 lets ONNX Runtime choose.
 
@@ -41,12 +41,13 @@ def open_onnx(model: Path | onnx.ModelProto, frame_size: Size, *, batch: int = 1
     require("onnx", "onnxruntime", what="evaluating an ONNX model")
     from edgeseg.backend import onnxruntime as backend
     from edgeseg.backend.onnx_model import has_qdq
-    from edgeseg.graph import fix_frame_size, load_model, read_meta
+    from edgeseg.graph import default_network_size, fix_frame_size, load_model, read_meta
 
     proto = load_model(model) if isinstance(model, Path) else model
     meta = read_meta(proto)
     if (meta.frame_size, meta.batch) != (frame_size, batch):
-        proto = fix_frame_size(proto, frame_size, batch=batch)
+        layers_size = default_network_size(meta.network_size, frame_size)
+        proto = fix_frame_size(proto, frame_size, layers_size, batch=batch)
     spec = EngineSpec(
         frame_size=frame_size,
         batch=batch,

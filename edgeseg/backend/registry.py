@@ -23,6 +23,10 @@ _ENTRIES = MappingProxyType(
     {
         "onnxruntime": _Entry("edgeseg.backend.onnxruntime", "OnnxRuntimeBuilder", ("onnxruntime", "onnx")),
         "openvino": _Entry("edgeseg.backend.openvino", "OpenVinoBuilder", ("openvino", "onnx")),
+        "tensorrt": _Entry("edgeseg.backend.nvidia.builder", "TensorRtBuilder", ("tensorrt", "onnx")),
+        "tensorrt_rtx": _Entry(
+            "edgeseg.backend.nvidia.builder", "TensorRtRtxBuilder", ("tensorrt_rtx_bindings", "onnx")
+        ),
         "null": _Entry("edgeseg.backend.null", "NullBuilder", ()),
     }
 )

@@ -1,0 +1,47 @@
+"""The room `bench`: the engine alone and capture to mask, always together, and what stands behind the two numbers.
+
+The door is light to import; its functions ask for their packages by name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.core.deps import require
+from edgeseg.core.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from edgeseg.bench.request import BenchRequest, BenchTarget
+    from edgeseg.bench.result import BenchResult
+
+__all__ = ["open_bench_target", "run_bench"]
+
+
+def open_bench_target(reference: str, *, progress: Progress | None = None) -> BenchTarget:
+    """The engine that a person names: a bundle, or the default bundle of a model; see `edgeseg.bench.request`."""
+    from edgeseg.bench import request
+
+    return request.open_bench_target(reference, progress=progress or Silent())
+
+
+def run_bench(
+    request: BenchRequest, target: BenchTarget, *, samples_file: Path | None = None, progress: Progress | None = None
+) -> BenchResult:
+    """Measure one engine: half of the time alone and back to back, half of it in the live pipeline.
+
+    Args:
+        request: What to measure.
+        target: The engine; each half opens a fresh runner.
+        samples_file: Where raw samples go (npz); None takes a new file in the cache folder.
+        progress: Where to show it.
+
+    Raises:
+        UnavailableError: OpenCV is not installed.
+        EdgesegError: Whatever the engine or the source fail with.
+    """
+    require("cv2", what="edgeseg bench")
+    from edgeseg.bench import run
+    from edgeseg.bench.samples import default_samples_file
+
+    return run.run_bench(request, target, samples_file or default_samples_file(target.name), progress or Silent())

@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from edgeseg.cli.main import run
+from edgeseg.graph import save_model
+from edgeseg.graph.sample import sample_model
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bench")
+    save_model(root / "model.onnx", sample_model())
+    args = ["build", str(root / "model.onnx"), "--target", "cpu", "--precision", "fp32", "--frame-size", "48x64"]
+    assert run([*args, "--out", str(root / "bundle"), "--quiet"]) == 0
+    return root / "bundle"
+
+
+def test_json_is_one_object_and_a_result_is_saved(bundle, tmp_path, capsys):
+    saved = tmp_path / "result.json"
+    args = ["bench", str(bundle), "--duration", "400ms", "--rate", "50", "--json", "--quiet", "--save", str(saved)]
+    assert run(args) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["engine_ms"]["n"] > 0
+    assert found["samples_file"] == str(saved.with_suffix(".npz"))
+    assert saved.with_suffix(".npz").exists()
+    assert json.loads(saved.read_text())["engine"]["precision"] == "fp32"
+
+    again = ["bench", str(bundle), "--duration", "200ms", "--rate", "50", "--against", str(saved), "--json"]
+    assert run(again) == 0
+    captured = capsys.readouterr()
+    assert set(json.loads(captured.out)["against"]) == {"engine_ms", "ratio_p50", "ci95"}
+    assert "engine only" in captured.err
+    assert "capture to mask" in captured.err
+    assert "NOT interleaved" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (["--duration", "soon"], 2, "soon"),
+        (["--rate", "0"], 2, "rate_hz"),
+        (["--fail-if-slower", "5"], 2, "--against"),
+        (["--against", "nowhere.json", "--duration", "200ms"], 2, "nowhere.json"),
+        (["--source", "nowhere.mp4"], 2, "nowhere.mp4"),
+    ],
+)
+def test_bad_requests(bundle, args, code, word, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path))
+    assert run(["bench", str(bundle), *args, "--quiet"]) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("edgeseg: error: ")
+    assert word in last
