@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +23,15 @@ def test_a_frame_does_not_depend_on_what_was_rendered_before() -> None:
     first, second = walked.render(40), direct.render(40)
     assert np.array_equal(first.image_hwc, second.image_hwc)
     assert np.array_equal(first.label_hw, second.label_hw)
+
+
+def test_threads_may_share_a_scene() -> None:
+    scene = StreetScene(3, SMALL, step_m=25.0)
+    order = [(7 * index) % 40 for index in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = dict(zip(order, pool.map(scene.render, order), strict=True))
+    alone = StreetScene(3, SMALL, step_m=25.0)
+    assert all(np.array_equal(together[index].image_hwc, alone.render(index).image_hwc) for index in range(40))
 
 
 def test_seeds_give_different_streets() -> None:

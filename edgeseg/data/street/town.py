@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,7 +18,7 @@ from edgeseg.data.street.weather import Weather
 
 CELL_M = 30.0
 _AHEAD_CELLS = 5
-_KEPT_CELLS = 12
+_KEPT_CELLS = 24
 _SIGNS = ("limit", "limit", "warn", "order", "stop", "board", "board")
 _BOARDS = ((140, 80, 24), (60, 110, 40), (60, 60, 60), (30, 120, 190))
 
@@ -42,7 +43,7 @@ class Cell:
 
 
 class Town:
-    """Plans cells when the camera comes near and keeps the last few.
+    """Plans cells when the camera comes near and keeps the last few; may be asked from several threads.
 
     Args:
         seed: Which town.
@@ -55,6 +56,7 @@ class Town:
         self._bushes: list[Sprite] = [make_bush(rng) for _ in range(5)]
         self._panels: list[Mipmap] = [make_fence_panel(rng) for _ in range(6)]
         self._cells: OrderedDict[int, Cell] = OrderedDict()
+        self._lock = threading.Lock()
 
     def around(self, s_m: float) -> list[Cell]:
         """The cells that a camera at `s_m` can see."""
@@ -62,12 +64,13 @@ class Town:
         return [self._cell(index) for index in range(first, first + _AHEAD_CELLS + 1)]
 
     def _cell(self, index: int) -> Cell:
-        if index not in self._cells:
-            self._cells[index] = self._plan(index)
-            while len(self._cells) > _KEPT_CELLS:
-                self._cells.popitem(last=False)
-        self._cells.move_to_end(index)
-        return self._cells[index]
+        with self._lock:  # loaders read a data set from several threads
+            if index not in self._cells:
+                self._cells[index] = self._plan(index)
+                while len(self._cells) > _KEPT_CELLS:
+                    self._cells.popitem(last=False)
+            self._cells.move_to_end(index)
+            return self._cells[index]
 
     def _plan(self, index: int) -> Cell:
         rng = random.Random(f"cell {self._seed} {index}")
