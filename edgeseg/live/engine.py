@@ -1,0 +1,75 @@
+"""From what a person calls an engine to one that the loop can load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.bundle import Bundle, open_bundle, open_runner
+from edgeseg.core.progress import Progress, Silent
+from edgeseg.core.types import Classes, Runner, Size
+from edgeseg.core.workspace import resolve_model
+from edgeseg.live.request import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class BundleEngine:
+    """A bundle that was given: it verifies and fits before any source is opened."""
+
+    bundle: Bundle
+
+    @property
+    def name(self) -> str:
+        """Folder and id of the bundle."""
+        return f"{self.bundle.path.name} {self.bundle.id[:12]}"
+
+    @property
+    def classes(self) -> Classes:
+        """Vocabulary of the masks."""
+        return self.bundle.manifest.spec.classes
+
+    def load(self, camera_size: Size) -> Runner:
+        """The bundle's runner, at the bundle's frame size."""
+        del camera_size
+        return open_runner(self.bundle)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEngine:
+    """`zoo:NAME` or an ONNX file: its default bundle for this device and the camera's size, built once and cached."""
+
+    reference: str
+    classes: Classes
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """The reference itself."""
+        return self.reference
+
+    def load(self, camera_size: Size) -> Runner:
+        """The runner of the default bundle."""
+        from edgeseg.deploy import default_bundle
+
+        return open_runner(open_bundle(default_bundle(self.reference, camera_size, self.progress)))
+
+
+def open_engine(reference: str, *, trust: Path | None = None, progress: Progress | None = None) -> Engine:
+    """An engine by the name that a person gives it.
+
+    Args:
+        reference: A bundle folder, `zoo:NAME` or an ONNX file.
+        trust: Public key that must have signed the bundle.
+        progress: Shown while a default bundle is built.
+
+    Raises:
+        RequestError: Nothing of that name.
+        VerifyError: It does not verify, or does not fit this machine.
+    """
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return BundleEngine(open_bundle(path, trust=trust))
+    from edgeseg.graph import load_model, read_meta
+
+    model = load_model(resolve_model(reference))
+    return ModelEngine(reference, read_meta(model).classes, progress or Silent())

@@ -1,0 +1,68 @@
+"""What the loop is asked to do, and the engine that it is asked to do it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edgeseg.core.progress import Progress, Silent
+from edgeseg.core.types import Classes, Runner, Sink, Size, Source
+from edgeseg.live.config import LiveConfig
+from edgeseg.live.stop import Stop
+
+
+class Engine(Protocol):
+    """An engine that is known before it is loaded, so that sources and sinks are checked first."""
+
+    @property
+    def name(self) -> str:
+        """Bundle, model or backend, for people and recordings."""
+
+    @property
+    def classes(self) -> Classes:
+        """Vocabulary of the masks."""
+
+    def load(self, camera_size: Size) -> Runner:
+        """A runner, not yet entered; builds it for this camera size where that is what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """A runner that is there already: what benchmarks and tests hand in."""
+
+    runner: Runner
+    name: str = "runner"
+
+    @property
+    def classes(self) -> Classes:
+        """Vocabulary of the masks."""
+        return self.runner.spec.classes
+
+    def load(self, camera_size: Size) -> Runner:
+        """The runner, whatever the camera's size."""
+        del camera_size
+        return self.runner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRequest:
+    """One run of the loop.
+
+    Attributes:
+        engine: What makes the masks.
+        sources: One or several, not yet opened.
+        sinks: Where results go; none is allowed.
+        config: Settings.
+        stop: Set it from any thread to end the loop.
+        signals: Let SIGINT and SIGTERM end the loop cleanly (only from the main thread).
+        progress: Shown while frames come.
+    """
+
+    engine: Engine
+    sources: Sequence[Source]
+    sinks: Sequence[Sink] = ()
+    config: LiveConfig = field(default_factory=LiveConfig)
+    stop: Stop = field(default_factory=Stop)
+    signals: bool = False
+    progress: Progress = field(default_factory=Silent)

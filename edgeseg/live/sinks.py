@@ -1,0 +1,51 @@
+"""Which sinks a person asked for, made and checked before anything else is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.core.types import Sink
+from edgeseg.live.stop import Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkChoice:
+    """What the command line or a config file asks for.
+
+    Attributes:
+        show: A window.
+        save: Overlay video.
+        masks: Folder for mask PNGs.
+    """
+
+    show: bool = False
+    save: Path | None = None
+    masks: Path | None = None
+
+
+def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
+    """The sinks of a choice.
+
+    Args:
+        choice: What was asked for.
+        stop: Set when a person closes the window.
+
+    Raises:
+        UnavailableError: There is no display.
+        RequestError: A path that cannot be written to.
+    """
+    sinks: list[Sink] = []
+    if choice.show:
+        from edgeseg.sinks.window import WindowSink
+
+        sinks.append(WindowSink(stop.set))
+    if choice.save is not None:
+        from edgeseg.sinks.video import VideoSink
+
+        sinks.append(VideoSink(choice.save))
+    if choice.masks is not None:
+        from edgeseg.sinks.masks import MasksSink
+
+        sinks.append(MasksSink(choice.masks))
+    return sinks

@@ -1,0 +1,53 @@
+"""Masks as palette PNGs at camera size: one file for each result with a frame, named for the frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeseg.core.artefacts import write_bytes
+from edgeseg.core.errors import RequestError
+from edgeseg.core.types import U8, Result, SinkContext
+from edgeseg.data.masks import encode_index_png
+
+_COMPRESS_LEVEL = 1  # masks are flat: level 6 takes several times as long for a few percent
+
+
+class MasksSink:
+    """PNG masks. With several cameras, camera `i` goes to the folder `DIR/camera-i`.
+
+    Args:
+        folder: Where they go; made when the first one is written.
+
+    Raises:
+        RequestError: `folder` is a file.
+    """
+
+    name = "masks"
+    lossless = True
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise RequestError("the folder for masks is a file", value=folder, allowed="a folder")
+        self._folder = folder
+
+    def open(self, context: SinkContext) -> None:
+        """Remember the palette."""
+        self._classes = context.classes
+        self._many = len(context.cameras) > 1
+
+    def write(self, result: Result) -> None:
+        """Write one mask; where the frame has none, every pixel is the ignore id, so that counts stay equal."""
+        if result.frame_id < 0 or result.image_hwc is None:
+            return
+        mask_hw: U8 | None = result.mask_hw
+        if mask_hw is None:
+            mask_hw = np.full(result.image_hwc.shape[:2], self._classes.ignore_id, np.uint8)
+        folder = self._folder / f"camera-{result.camera}" if self._many else self._folder
+        name = result.name or f"{result.frame_id:06d}"
+        data = encode_index_png(mask_hw, self._classes, compress_level=_COMPRESS_LEVEL)
+        write_bytes(folder / f"{name}.png", data)
+
+    def close(self) -> None:
+        """Nothing is left open."""
