@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.core.deps import require
-from edgeseg.core.types import Precision, Size
+from edgeseg.core.types import InputFormat, Precision, Size
 
 if TYPE_CHECKING:
     import onnx
 
+    from edgeseg.graph.camera import Colour
     from edgeseg.graph.costs import LayerCost
     from edgeseg.graph.forms import Forms
     from edgeseg.graph.meta import ModelMeta
@@ -125,3 +126,11 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
     from edgeseg.graph import forms as room
 
     return room.apply_forms(model, forms)
+
+
+def camera_input(model: onnx.ModelProto, input_format: InputFormat, colour: Colour | None = None) -> onnx.ModelProto:
+    """A model that takes NV12 or YUYV bytes; see `edgeseg.graph.camera.camera_input`."""
+    require("onnx", what="rewriting a model")
+    from edgeseg.graph import camera
+
+    return camera.camera_input(model, input_format, colour)

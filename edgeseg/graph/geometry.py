@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.core.types import InputFormat, Size, format_size
+from edgeseg.core.types import Size, format_size
 from edgeseg.graph.ir import FLOAT, UINT8, Dim, Graph, Value, from_model
 from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props, meta_props
 
@@ -37,7 +37,7 @@ SCORES = "scores"
 _P = GEOMETRY_PREFIX
 _MAX_SIDE = 16384
 
-_Step = tuple[str, dict[str, Any], list[str]]
+Step = tuple[str, dict[str, Any], list[str]]
 """Operator, attributes, and inputs beside the running value."""
 
 
@@ -197,55 +197,82 @@ def _frame_dims(geometry: Geometry) -> tuple[Dim, Dim]:
 
 
 def _write_input(graph: Graph, geometry: Geometry) -> None:
-    steps: list[_Step] = [("Cast", {"to": FLOAT}, []), ("Transpose", {"perm": [0, 3, 1, 2]}, [])]
-    value = FRAME
-    planned = [*steps, *_resize_steps(graph, geometry), *_pad_steps(graph, geometry)]
-    for number, (op, attrs, extra) in enumerate(planned):
-        last = number == len(planned) - 1
-        name = PIXELS if last else f"{_P}{op.lower()}{number}"
-        value = graph.add(op, [value, *extra], name, **attrs)
+    steps: list[Step] = [("Cast", {"to": FLOAT}, []), ("Transpose", {"perm": [0, 3, 1, 2]}, [])]
+    write_steps(graph, FRAME, [*steps, *resize_steps(graph, geometry), *pad_steps(graph, geometry)], PIXELS)
 
 
-def _pad_steps(graph: Graph, geometry: Geometry) -> list[_Step]:
+def write_steps(graph: Graph, x: str, steps: list[Step], name: str) -> None:
+    """Operators one after the other; the last one gives the tensor `name`."""
+    prefix = _prefix(name)
+    for number, (op, attrs, extra) in enumerate(steps):
+        last = number == len(steps) - 1
+        x = graph.add(op, [x, *extra], name if last else f"{prefix}{op.lower()}{number}", **attrs)
+
+
+def pad_steps(graph: Graph, geometry: Geometry, sub: Size = (1, 1), name: str = PIXELS) -> list[Step]:
+    """What pads a plane to a multiple of the stride.
+
+    Args:
+        graph: Gets the constants.
+        geometry: Sizes in frame pixels.
+        sub: Height and width of the plane's pixels, in frame pixels: (2, 2) for the chroma of NV12.
+        name: Tensor that will be written; distinguishes the planes' constants.
+    """
+    prefix = _prefix(name)
     inner, padded = geometry.inner_size, geometry.padded_size
     if inner is not None and padded is not None:
         if inner == padded:
             return []
-        below, right = padded[0] - inner[0], padded[1] - inner[1]
-        pads = graph.constant(f"{_P}pads", [0, 0, 0, 0, 0, 0, below, right])
+        missing = [(large - small) // side for small, large, side in zip(inner, padded, sub, strict=True)]
+        pads = graph.constant(f"{prefix}pads", [0, 0, 0, 0, 0, 0, *missing])
         return [("Pad", {"mode": "edge"}, [pads])]
     # pads = (-size) mod stride, of the symbolic frame
     shape = graph.add("Shape", [FRAME], f"{_P}size", start=1, end=3)
     negative = graph.add("Neg", [shape], f"{_P}size_negative")
     stride = graph.constant(f"{_P}stride", [geometry.stride])
-    missing = graph.add("Mod", [negative, stride], f"{_P}missing")
+    rest = graph.add("Mod", [negative, stride], f"{_P}missing")
     zeros = graph.constant(f"{_P}zeros", [0] * 6)
-    pads = graph.add("Concat", [zeros, missing], f"{_P}pads", axis=0)
+    pads = graph.add("Concat", [zeros, rest], f"{_P}pads", axis=0)
     return [("Pad", {"mode": "edge"}, [pads])]
 
 
-def _resize_steps(graph: Graph, geometry: Geometry) -> list[_Step]:
-    if geometry.layers_size is None or geometry.frame_size is None:
+def resize_steps(graph: Graph, geometry: Geometry, sub: Size = (1, 1), name: str = PIXELS) -> list[Step]:
+    """What brings a plane from the frame's size to the layers'; arguments as in `pad_steps`.
+
+    Chroma ends at half the layers' sides: with `sub` (1, 2) its height is halved as well.
+    """
+    if geometry.layers_size is None or geometry.frame_size is None or geometry.layers_size == geometry.frame_size:
         return []
-    steps: list[_Step] = []
-    sides = list(zip(geometry.frame_size, geometry.layers_size, strict=True))
+    prefix = _prefix(name)
+    halves = 2 if max(sub) > 1 else 1
+    sides = [
+        (frame // part, layers // halves)
+        for frame, layers, part in zip(geometry.frame_size, geometry.layers_size, sub, strict=True)
+    ]
+    steps: list[Step] = []
     # a linear Resize reads two pixels a side, so it aliases beyond a factor of 2; the mean of whole cells does not
-    cells = [max(1, frame // layers) if frame > 2 * layers else 1 for frame, layers in sides]
-    pooled = [math.ceil(frame / cell) for (frame, _), cell in zip(sides, cells, strict=True)]
-    spare = [cell * count - frame for (frame, _), cell, count in zip(sides, cells, pooled, strict=True)]
+    cells = [max(1, before // after) if before > 2 * after else 1 for before, after in sides]
+    pooled = [math.ceil(before / cell) for (before, _), cell in zip(sides, cells, strict=True)]
+    spare = [cell * count - before for (before, _), cell, count in zip(sides, cells, pooled, strict=True)]
     if any(spare):
-        pads = graph.constant(f"{_P}cell_pads", [0, 0, 0, 0, 0, 0, *spare])
+        pads = graph.constant(f"{prefix}cell_pads", [0, 0, 0, 0, 0, 0, *spare])
         steps.append(("Pad", {"mode": "edge"}, [pads]))
     if cells != [1, 1]:
         steps.append(("AveragePool", {"kernel_shape": cells, "strides": cells}, []))
-    if pooled != list(geometry.layers_size):
+    wanted = [after for _, after in sides]
+    if pooled != wanted:
         # scales, not sizes: an incomplete last cell must not stretch the picture
-        exact = [layers * cell / frame for (frame, layers), cell in zip(sides, cells, strict=True)]
-        scales = [_scale(*item) for item in zip(exact, pooled, geometry.layers_size, strict=True)]
-        name = graph.constant(f"{_P}scales", np.array([1, 1, *scales], np.float32))
+        exact = [after * cell / before for (before, after), cell in zip(sides, cells, strict=True)]
+        scales = [_scale(*item) for item in zip(exact, pooled, wanted, strict=True)]
+        constant = graph.constant(f"{prefix}scales", np.array([1, 1, *scales], np.float32))
         attrs = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        steps.append(("Resize", attrs, ["", name]))
+        steps.append(("Resize", attrs, ["", constant]))
     return steps
+
+
+def _prefix(name: str) -> str:
+    """Prefix of the inner names that lead to a plane: the BGR plane has none of its own."""
+    return _P if name == PIXELS else f"{_P}{name.removeprefix(PIXELS + '.')}_"
 
 
 def _scale(exact: float, before: int, after: int) -> float:
@@ -310,8 +337,3 @@ def _write_nearest(graph: Graph, geometry: Geometry, value: str, what: str) -> s
 
 def _up(side: int, stride: int) -> int:
     return -(-side // stride) * stride
-
-
-def input_format_of(graph: Graph) -> InputFormat:
-    """Layout of the graph's input."""
-    return meta_from_props(graph.props).input_format

@@ -18,8 +18,9 @@ import onnx
 
 from edgeseg.core.errors import CapabilityError, RequestError
 from edgeseg.core.types import Precision
+from edgeseg.graph.camera import CHROMA, LUMA
 from edgeseg.graph.forms import decompose_layer_norms
-from edgeseg.graph.geometry import FRAME, PIXELS
+from edgeseg.graph.geometry import PIXELS
 from edgeseg.graph.ir import BFLOAT16, FLOAT, FLOAT16, Array, Graph, Node, from_model
 from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props, meta_props
 from edgeseg.graph.qdq import quantise
@@ -32,6 +33,8 @@ MIN_FP16_SCALE = 2.0**-14
 """The smallest normal number of FP16: a smaller scale loses digits, and becomes zero at last."""
 
 _LARGEST_FP16 = 65504.0
+_BORDER = (PIXELS, LUMA, CHROMA)
+"""Tensors at which the geometry hands over to the network."""
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -178,16 +181,23 @@ def _dtype(elem: int) -> Any:
 
 def _type_input(graph: Graph, elem: int) -> None:
     """Bytes go straight to `elem`, which holds 0 to 255 exactly; after a resize only its result is narrowed."""
-    producers = graph.producers()
-    chain = [producers[PIXELS]]
-    while chain[-1].inputs[0] != FRAME:
-        chain.append(producers[chain[-1].inputs[0]])
-    if all(node.op in ("Cast", "Transpose", "Pad") for node in chain):
-        chain[-1].attrs["to"] = elem
+    seen = {value.name for value in graph.inputs}
+    side: list[Node] = []
+    graph.sort()
+    for node in graph.nodes:
+        if node.inputs[0] in seen and (node.name.startswith(GEOMETRY_PREFIX) or node.name in _BORDER):
+            side.append(node)
+            seen.update(node.outputs)
+    if all(node.op in ("Cast", "Transpose", "Pad", "Gather", "Reshape") for node in side):
+        for node in side:
+            if node.op == "Cast":
+                node.attrs["to"] = elem
         return
-    last = chain[0]
-    last.outputs[0] = f"{GEOMETRY_PREFIX}pixels_float"
-    graph.add("Cast", [last.name], PIXELS, to=elem)
+    for node in side:
+        if node.name in _BORDER and not any(node.name in other.inputs for other in side):
+            border = node.name
+            node.outputs[0] = f"{GEOMETRY_PREFIX}{border}_float"
+            graph.add("Cast", [node.name], border, to=elem)
 
 
 def _type_confidence(graph: Graph) -> None:

@@ -14,10 +14,19 @@ Run = Callable[..., dict[str, NDArray[np.generic]]]
 
 @pytest.fixture
 def run() -> Run:
-    """Run a model in ONNX Runtime with its optimisations off: outputs (or the tensors named) by name."""
+    """Run a model in ONNX Runtime with its optimisations off: outputs (or the tensors named) by name.
+
+    `frames` is the input `frame`, or all inputs by name.
+    """
     import onnxruntime as ort
 
-    def run(model: onnx.ModelProto, frames: NDArray[np.uint8], *tensors: str, optimise: bool = False):
+    def run(
+        model: onnx.ModelProto,
+        frames: NDArray[np.uint8] | dict[str, NDArray[np.uint8]],
+        *tensors: str,
+        optimise: bool = False,
+    ):
+        feeds = frames if isinstance(frames, dict) else {"frame": frames}
         names = tensors or tuple(value.name for value in model.graph.output)
         probe = onnx.ModelProto()
         probe.CopyFrom(model)
@@ -30,7 +39,7 @@ def run() -> Run:
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return dict(zip(names, session.run(list(names), {"frame": frames}), strict=True))
+        return dict(zip(names, session.run(list(names), feeds), strict=True))
 
     return run
 
