@@ -45,6 +45,8 @@ def command(
     The run folder holds the resolved config, the averaged weights, a checkpoint, metrics and a TensorBoard log.
     Ctrl-C leaves a checkpoint to go on from.
     """
+    import json
+
     from edgeseg.cli.ui import parse_size
     from edgeseg.train import train_model
     from edgeseg.train.overrides import parse_overrides
@@ -69,4 +71,13 @@ def command(
     )
     with ui.progress() as progress:
         run = train_model(request, progress)
-    ui.say(f"trained: {run}")
+    answer = {"run": str(run), **json.loads((run / "done.json").read_text(encoding="utf-8"))}
+    for split, score in answer["scores"].items():
+        columns = ["class", "IoU"]
+        ui.table(f"{run}: {split}, mIoU {score['miou']:.3f}", columns, [(k, _cell(v)) for k, v in score["iou"].items()])
+    ui.say(f"trained: {run}; next: edgeseg export {run} --out MODEL.onnx")
+    ui.emit(answer)
+
+
+def _cell(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"

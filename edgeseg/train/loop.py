@@ -38,6 +38,10 @@ class Trainer:
         train: Frames to learn from.
         splits: Frames to score, the deciding split first.
         bf16: Whether the step autocasts to bfloat16.
+
+    Attributes:
+        epoch: Finished epochs.
+        step: Finished steps of the epoch under way.
     """
 
     def __init__(
@@ -61,7 +65,8 @@ class Trainer:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._steps = steps_per_epoch(len(train), config.train.batch)
         self._saved_ns = clock.now_ns()
-        self.position = Position(seed=config.train.seed, epoch=0, step=0, loss_sum=0.0, threads=torch.get_num_threads())
+        self.epoch = 0
+        self.step = 0
 
     @property
     def averaged(self) -> nn.Module:
@@ -75,8 +80,9 @@ class Trainer:
             RequestError: There is none.
             VerifyError: It is truncated or of another model.
         """
-        self.position = checkpoint.load(self._run, self._state())
-        self._loss_sum.fill_(self.position.loss_sum)
+        position = checkpoint.load(self._run, self._state())
+        self.epoch, self.step = position.epoch, position.step
+        self._loss_sum.fill_(position.loss_sum)
 
     def run(self, progress: Progress) -> dict[str, Score]:
         """Train to the last epoch and return its scores by split.
@@ -87,32 +93,32 @@ class Trainer:
             KeyboardInterrupt: Stopped by SIGINT or SIGTERM; the checkpoint holds the last finished step.
         """
         epochs = self._config.train.epochs
-        left = (epochs - self.position.epoch) * self._steps - self.position.step
+        left = (epochs - self.epoch) * self._steps - self.step
         scores: dict[str, Score] = {}
         with (
             _deferred_interrupt() as interrupt,
-            Recorder(self._run, self._train.classes, epoch=self.position.epoch) as recorder,
+            Recorder(self._run, self._train.classes, epoch=self.epoch) as recorder,
             progress.task("train", left) as task,
         ):
-            while self.position.epoch < epochs:
+            while self.epoch < epochs:
                 started_ns = clock.now_ns()
-                first = self.position.step
+                first = self.step
                 self._epoch(task, interrupt)
                 seconds = (clock.now_ns() - started_ns) / 1e9
                 scores = self._finish_epoch(recorder, task, (self._steps - first) / seconds)
         return scores or self._score()
 
     def _epoch(self, task: Task, interrupt: _Interrupt) -> None:
-        epoch, config = self.position.epoch, self._config.train
+        epoch, config = self.epoch, self._config.train
         plan = plan_epoch(len(self._train), config.batch, seed=config.seed, epoch=epoch)
-        for step in range(self.position.step, plan.steps):
+        for step in range(self.step, plan.steps):
             self._step(plan, epoch, step)
             if self._device.type == "cpu" or step % _CHECK_EVERY == 0 or step == plan.steps - 1:
                 self._check_loss(epoch, step)
                 mean = float(self._loss_sum) / (step + 1)
                 task.advance(0, f"epoch {epoch + 1}/{config.epochs}  loss {mean:.3f}")
             task.advance()
-            self._move(epoch, step + 1)
+            self.step = step + 1
             overdue = clock.now_ns() - self._saved_ns > config.checkpoint_minutes * 60e9
             if interrupt.asked or (overdue and step + 1 < plan.steps):
                 self._check_loss(epoch, step)
@@ -153,7 +159,7 @@ class Trainer:
 
     def _finish_epoch(self, recorder: Recorder, task: Task, steps_hz: float) -> dict[str, Score]:
         config = self._config.train
-        epoch = self.position.epoch + 1
+        epoch = self.epoch + 1
         metrics: dict[str, object] = {
             "epoch": epoch,
             "loss": float(self._loss_sum) / self._steps,
@@ -171,7 +177,7 @@ class Trainer:
         recorder.epoch(metrics)
         task.advance(0, _note(metrics, config.epochs))
         self._loss_sum.zero_()
-        self._move(epoch, 0)
+        self.epoch, self.step = epoch, 0
         checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
         self._save()
         return scores
@@ -191,18 +197,13 @@ class Trainer:
     def _predict(self, image: Tensor) -> Tensor:
         return predict(self.averaged, image, self._config.model.stride, self._config.input)
 
-    def _move(self, epoch: int, step: int) -> None:
-        self.position = Position(
-            seed=self._config.train.seed, epoch=epoch, step=step, loss_sum=0.0, threads=torch.get_num_threads()
-        )
-
     def _save(self) -> None:
         position = Position(
-            seed=self.position.seed,
-            epoch=self.position.epoch,
-            step=self.position.step,
+            seed=self._config.train.seed,
+            epoch=self.epoch,
+            step=self.step,
             loss_sum=float(self._loss_sum),
-            threads=self.position.threads,
+            threads=torch.get_num_threads(),
         )
         checkpoint.save(self._run, self._state(), position)
         self._saved_ns = clock.now_ns()

@@ -55,6 +55,7 @@ def read_recipe(request: TrainRequest) -> RecipeConfig:
         raise RequestError(
             "no data set is named", allowed="--data camvid:PATH, folder:PATH, street:seed=1,frames=200 …"
         )
+    resolve_model(request.model, recipe.model)
     return recipe
 
 

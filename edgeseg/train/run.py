@@ -28,17 +28,16 @@ def train(request: TrainRequest, progress: Progress) -> Path:
     """Train, or go on with a broken run; see `edgeseg.train.train_model`."""
     device = pick_device(request.device)
     config, corpora = _resumed(request, device, progress) if request.resume else _new(request, device, progress)
-    if request.resume and (request.out / "done.json").is_file():
-        (request.out / "done.json").unlink()  # its epochs may have grown
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     model = build_model(config.model, len(config.classes), seed=config.train.seed)
     if config.init and not request.resume:
         load_matching(model, config.init, progress)
+    _open_folder(request.out, config, corpora)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     trainer = Trainer(request.out, config, model, corpora[0], corpora[1:], bf16=uses_bf16(config, device))
-    if request.resume and checkpoint_file(request.out).is_file():
+    if checkpoint_file(request.out).is_file():
         trainer.resume()
     scores = trainer.run(progress)
     write_done(request.out, _summary(config, model, scores))
@@ -81,19 +80,22 @@ def _new(request: TrainRequest, device: torch.device, progress: Progress) -> tup
         classes=dataset.classes,
         frame_size=(first.shape[0], first.shape[1]),
     )
-    corpora = read_corpora(config, device, progress)
-    with disk_errors(request.out):
-        request.out.mkdir(parents=True)
-    save_config(request.out / "config.toml", config)
-    if len(corpora) > 1:
-        write_frames(request.out, corpora[1])
-    return config, corpora
+    return config, read_corpora(config, device, progress)
 
 
 def _resumed(request: TrainRequest, device: torch.device, progress: Progress) -> tuple[RunConfig, list[Corpus]]:
     config = read_run_config(request)
-    save_config(request.out / "config.toml", config)
     return config, read_corpora(config, device, progress)
+
+
+def _open_folder(run: Path, config: RunConfig, corpora: list[Corpus]) -> None:
+    """Make the run folder, or open it again: it is no longer complete until its last epoch is done."""
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "done.json").unlink(missing_ok=True)
+    save_config(run / "config.toml", config)
+    if len(corpora) > 1:
+        write_frames(run, corpora[1])
 
 
 def read_corpora(config: RunConfig, device: torch.device, progress: Progress) -> list[Corpus]:

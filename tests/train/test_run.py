@@ -1,0 +1,231 @@
+"""Whole runs: what they leave, and that a broken one ends with the weights of an unbroken one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgeseg.core.config import load_config
+from edgeseg.core.errors import DataError, EdgesegError, RequestError, VerifyError
+from edgeseg.data.masks import read_index_png
+from edgeseg.model import load_run
+from edgeseg.train import train_model
+from edgeseg.train.checkpoint import checkpoint_file
+from edgeseg.train.config import RunConfig
+from edgeseg.train.record import read_metrics
+from edgeseg.train.request import TrainRequest
+
+from .conftest import tiny_overrides
+
+
+class Script:
+    """A progress display that counts steps and acts after one of them."""
+
+    def __init__(self, act: object = None, after: int = -1) -> None:
+        self.steps = 0
+        self.said: list[str] = []
+        self._act = act
+        self._after = after
+
+    def task(self, name: str, total: float | None = None) -> Script:
+        self._name = name
+        return self
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def advance(self, n: float = 1.0, note: str | None = None) -> None:
+        if self._name == "train" and n:
+            self.steps += 1
+            if self.steps == self._after and callable(self._act):
+                self._act()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def request(out: Path, data: str, **more: object) -> TrainRequest:
+    return TrainRequest(out=out, model="edge-s", overrides=tiny_overrides(data), device="cpu", **more)  # type: ignore[arg-type]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "weights.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, folder_data: str) -> Path:
+    return train_model(request(tmp_path_factory.mktemp("runs") / "whole", folder_data))
+
+
+@pytest.fixture
+def finished(tmp_path: Path, whole_run: Path) -> Path:
+    """A finished run to look at, break and go on with."""
+    return Path(shutil.copytree(whole_run, tmp_path / "whole"))
+
+
+def test_a_run_leaves_all_that_the_design_names(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        "config.toml", "weights.safetensors", "checkpoint", "metrics.jsonl", "frames", "tensorboard", "done.json",
+    }  # fmt: skip
+    config = load_config(finished / "config.toml", RunConfig)
+    assert config.input.network_size == (24, 32)
+    assert config.augment.crop == (16, 24)
+    frames = sorted(path.name for path in (finished / "frames").iterdir())
+    assert len(frames) == 8
+    assert read_index_png(finished / "frames" / "00000.label.png").shape == (24, 32)
+    metrics = read_metrics(finished)
+    assert [line["epoch"] for line in metrics] == [1, 2, 3]
+    done = json.loads((finished / "done.json").read_text())
+    assert done["scores"]["val"]["miou"] == metrics[-1]["val/miou"]
+    assert load_run(finished).classes.names == ("ground", "box", "sky")
+
+
+def test_it_learns(tmp_path: Path, folder_data: str) -> None:
+    overrides = {**tiny_overrides(folder_data, epochs=15, lr=0.02)}
+    overrides["augment"] = {**overrides["augment"], "scale": [0.8, 1.25]}
+    run = train_model(TrainRequest(out=tmp_path / "run", model="edge-s", overrides=overrides, device="cpu"))
+    assert json.loads((run / "done.json").read_text())["scores"]["val"]["miou"] > 0.6
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_an_interrupted_run_goes_on_bit_for_bit(finished: Path, folder_data: str, after: int) -> None:
+    out = finished.with_name("broken")
+    stop = Script(lambda: os.kill(os.getpid(), signal.SIGINT), after)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(request(out, folder_data), stop)
+    assert not (out / "done.json").exists()
+    assert stop.steps == after
+    going_on = Script()
+    train_model(TrainRequest(out=out, resume=True, device="cpu"), going_on)
+    assert going_on.steps == 6 - after
+    assert weights(out) == weights(finished)
+    ours, theirs = ([{**line, "images_per_s": 0} for line in read_metrics(run)] for run in (out, finished))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 4])
+def test_a_killed_process_goes_on_bit_for_bit(finished: Path, folder_data: str, after: int) -> None:
+    out = finished.with_name("killed")
+    code = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from tests.train.test_run import Script, request, train_model\n"
+        f"die = Script(lambda: os.kill(os.getpid(), signal.SIGKILL), {after})\n"
+        "train_model(request(Path(sys.argv[2]), sys.argv[3]), die)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code, root, str(out), folder_data], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    train_model(TrainRequest(out=out, resume=True, device="cpu"))
+    assert weights(out) == weights(finished)
+
+
+def test_a_run_can_be_lengthened(finished: Path) -> None:
+    train_model(TrainRequest(out=finished, resume=True, device="cpu", overrides={"train": {"epochs": 4}}))
+    assert [line["epoch"] for line in read_metrics(finished)] == [1, 2, 3, 4]
+    assert json.loads((finished / "done.json").read_text())["epochs"] == 4
+
+
+def test_a_run_cannot_become_another(finished: Path) -> None:
+    for table, field, value in (("train", "batch", 2), ("train", "seed", 9), ("model", "kernel", 5)):
+        with pytest.raises(RequestError, match=f"cannot change {table}.{field}"):
+            train_model(TrainRequest(out=finished, resume=True, overrides={table: {field: value}}))
+
+
+def test_an_existing_folder_is_refused(finished: Path, folder_data: str) -> None:
+    with pytest.raises(RequestError, match="--resume"):
+        train_model(request(finished, folder_data))
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no run to resume"):
+        train_model(TrainRequest(out=tmp_path / "none", resume=True))
+
+
+def test_a_truncated_checkpoint_is_refused(finished: Path) -> None:
+    file = checkpoint_file(finished)
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(VerifyError, match="does not verify"):
+        train_model(TrainRequest(out=finished, resume=True, device="cpu"))
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished: Path, tmp_path: Path, folder_data: str) -> None:
+    wider = tiny_overrides(folder_data)
+    wider = {**wider, "model": {**wider["model"], "widths": [4, 12]}}
+    other = train_model(TrainRequest(out=tmp_path / "wide", model="edge-s", overrides=wider, device="cpu"))
+    checkpoint_file(finished).write_bytes(checkpoint_file(other).read_bytes())
+    with pytest.raises(VerifyError, match="of another model"):
+        train_model(TrainRequest(out=finished, resume=True, device="cpu"))
+
+
+def test_divergence_names_the_remedy_and_keeps_the_last_checkpoint(tmp_path: Path, folder_data: str) -> None:
+    overrides = tiny_overrides(folder_data, lr=1e20, clip_norm=0.0)
+    with pytest.raises(EdgesegError, match=r"diverged.*--lr"):
+        train_model(TrainRequest(out=tmp_path / "run", model="edge-s", overrides=overrides, device="cpu"))
+    assert not (tmp_path / "run" / "done.json").exists()
+    file = checkpoint_file(tmp_path / "run")
+    assert not file.exists() or all(torch.isfinite(t.float()).all() for t in load_file(file).values())
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, folder_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgeseg.train.checkpoint.save_file", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        train_model(request(tmp_path / "run", folder_data))
+    assert not list((tmp_path / "run").glob("**/*.tmp*"))
+
+
+def test_starting_from_another_run(finished: Path, folder_data: str) -> None:
+    display = Script()
+    out = finished.with_name("second")
+    train_model(request(out, folder_data, init=str(finished)), display)
+    assert any("start from" in line for line in display.said)
+    assert load_config(out / "config.toml", RunConfig).init == str(finished)
+
+
+def test_starting_from_nothing_that_fits(finished: Path, folder_data: str) -> None:
+    with pytest.raises(RequestError, match="no weights"):
+        train_model(request(finished.with_name("second"), folder_data, init=str(finished.with_name("none"))))
+    assert not finished.with_name("second").exists()
+
+
+def test_nothing_is_left_where_the_request_cannot_be(tmp_path: Path, folder_data: str) -> None:
+    bad = [
+        ({"data": {"train": folder_data}, "train": {"epochs": 0}}, "epochs"),
+        ({"data": {"train": folder_data}, "train": {"epoch": 3}}, "did you mean"),
+        ({"data": {"train": folder_data}, "augment": {"crop": [10, 10]}}, "multiples"),
+        ({"data": {"train": folder_data, "val_splits": ["tset"]}}, "tset"),
+        ({}, "no data set"),
+    ]
+    for overrides, words in bad:
+        with pytest.raises(RequestError, match=words):
+            train_model(TrainRequest(out=tmp_path / "run", model="edge-s", overrides=overrides, device="cpu"))
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(RequestError, match="edge-s"):
+        train_model(TrainRequest(out=tmp_path / "run", model="edge-xs", overrides={"data": {"train": folder_data}}))
+
+
+def test_a_recipe_from_a_file_with_overrides(tmp_path: Path, folder_data: str) -> None:
+    tables = tiny_overrides(folder_data)
+    file = tmp_path / "recipe.toml"
+    file.write_text("[train]\nepochs = 7\nlr = 0.001\n[augment]\nflip = 0.0\n", encoding="utf-8")
+    overrides = {**tables, "train": {**tables["train"], "epochs": 1}}
+    run = train_model(TrainRequest(out=tmp_path / "run", model="edge-s", config=file, overrides=overrides))
+    config = load_config(run / "config.toml", RunConfig)
+    assert (config.train.epochs, config.train.lr, config.augment.flip) == (1, 0.001, 0.0)
+    assert msgspec.structs.asdict(config.loss)["dice"] == 0.5
