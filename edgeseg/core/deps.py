@@ -27,7 +27,13 @@ _PACKAGES: dict[str, tuple[str, str, str]] = {
     "tensorboard": ("tensorboard", "train", "train on another machine; the board needs only the exported ONNX"),
     "tensorrt": ("tensorrt", "tensorrt", "sudo apt install python3-libnvinfer (a venv needs --system-site-packages)"),
     "tensorrt_rtx": ("tensorrt-rtx", "rtx", "TensorRT-RTX has no Jetson targets: use --target auto"),
+    "tensorrt_rtx_bindings": (
+        "tensorrt-rtx-cu13-bindings",
+        "rtx",
+        "TensorRT-RTX has no Jetson targets: use --target auto",
+    ),
     "cryptography": ("cryptography", "sign", "pip install 'edgeseg[sign]'"),
+    "mlperf_loadgen": ("mlcommons-loadgen", "bench", "pip install 'edgeseg[bench]'"),
     "mcap": ("mcap", "record", "pip install 'edgeseg[record]'"),
     "pycuda": ("pycuda", "tensorrt", "pip install 'edgeseg[jetpack6]'"),
 }

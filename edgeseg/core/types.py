@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.clock import CaptureClock
+from edgeseg.core.progress import Progress
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -373,7 +374,7 @@ class Builder(Protocol):
     def precisions(self) -> Sequence[Precision]:
         """Precisions that this runtime really has on this machine."""
 
-    def build(self, model: Path, folder: Path, spec: EngineSpec) -> BuiltEngine:
+    def build(self, model: Path, folder: Path, spec: EngineSpec, progress: Progress = ...) -> BuiltEngine:
         """Build into `folder` (exists, empty of engines)."""
 
     def open(self, engine: Path, spec: EngineSpec) -> Runner:
