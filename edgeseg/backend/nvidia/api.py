@@ -216,7 +216,7 @@ class TensorRtApi:
             weakly_typed=self.member("BuilderFlag", "FP16") is not None,
             implicit_int8=hasattr(trt, "IInt8EntropyCalibrator2"),
             bf16=self.member("DataType", "BF16") is not None,
-            progress_monitor=hasattr(trt, "IProgressMonitor"),
+            progress_monitor=hasattr(trt, "IProgressMonitor") and self.has("IBuilderConfig", "progress_monitor"),
             # RTX keeps the calls and ignores them: it compiles for the GPU when a context is made
             timing_cache=self.has("IBuilderConfig", "set_timing_cache") and not hasattr(trt, "ComputeCapability"),
             portable_plans=hasattr(trt, "ComputeCapability"),

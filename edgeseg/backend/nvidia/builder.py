@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 import onnx
 
 from edgeseg.backend.nvidia import audit as audits
@@ -22,7 +25,7 @@ from edgeseg.core.clock import now_ns
 from edgeseg.core.deps import on_jetson, require
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import BuiltEngine, EngineSpec, Precision, Runner
+from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, Runner
 from edgeseg.core.workspace import cache_dir
 
 PLAN_FILE = "engine.plan"
@@ -108,6 +111,7 @@ class _NvidiaBuilder:
         spec: EngineSpec,
         *,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        frames: Sequence[U8] | None = None,
         progress: Progress | None = None,
     ) -> BuiltEngine:
         """Build `engine.plan` in a process of its own.
@@ -117,6 +121,7 @@ class _NvidiaBuilder:
             folder: Where the plan is written.
             spec: What it shall be; see `NvidiaOptions` for its options.
             ranges: (low, high) by tensor name, with the option `implicit`.
+            frames: Submissions for NVIDIA's own calibrator, with the option `implicit` and no ranges.
             progress: Where the build's phases are shown.
 
         Raises:
@@ -135,9 +140,10 @@ class _NvidiaBuilder:
             ranges=ranges,
             timing_cache=self._timing_cache(),
         )
-        outcome: BuildOutcome = run_in_child(
-            build_plan, (self.name, job), what=f"building with {self.api}", progress=progress
-        )
+        what = f"building with {self.api}"
+        with _frames_file(frames) as file:
+            job = msgspec.structs.replace(job, frames=file)
+            outcome: BuildOutcome = run_in_child(build_plan, (self.name, job), what=what, progress=progress)
         found = audits.audit(outcome.kernels, proto)
         return BuiltEngine(
             file=PLAN_FILE,
@@ -199,6 +205,18 @@ class TensorRtRtxBuilder(_NvidiaBuilder):
     """TensorRT-RTX: builds without a GPU, runs on desktop GPUs from Ampere on."""
 
     name = "tensorrt_rtx"
+
+
+@contextmanager
+def _frames_file(frames: Sequence[U8] | None) -> Iterator[Path | None]:
+    """The frames as a file that the build's process maps, for the time of the `with` block."""
+    if frames is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="edgeseg-frames-") as folder:
+        file = Path(folder) / "frames.npy"
+        np.save(file, np.stack(frames))
+        yield file
 
 
 def _with_workspace(options: NvidiaOptions) -> NvidiaOptions:

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgeseg.backend.nvidia import dla
 from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi
+from edgeseg.backend.nvidia.calibration import CalibratorKind, cache_key, make_calibrator, set_ranges
 from edgeseg.backend.nvidia.failures import clean, explain
 from edgeseg.backend.nvidia.options import NvidiaOptions
+from edgeseg.core.artefacts import write_bytes
+from edgeseg.core.deps import require
 from edgeseg.core.errors import CapabilityError, EdgesegError, RequestError, VerifyError
 from edgeseg.core.types import Precision
+from edgeseg.core.workspace import cache_dir
 
 _MB = 1 << 20
 _SERIOUS = ("INTERNAL_ERROR", "ERROR")
@@ -27,7 +32,8 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True):
         plan: Where the plan is written.
         precision: What the engine shall run in.
         options: See `NvidiaOptions`.
-        ranges: Implicit INT8 only: (low, high) by tensor name.
+        ranges: Implicit INT8: (low, high) by tensor name.
+        frames: Implicit INT8 by NVIDIA's calibrator: a .npy file, uint8 [number, N, H, W, C].
         timing_cache: File of kernel timings, read and written; None for none.
         detailed: Keep layer names and details in the plan, for the inspector and the profiler.
     """
@@ -37,6 +43,7 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     options: NvidiaOptions = NvidiaOptions()
     ranges: Mapping[str, tuple[float, float]] | None = None
+    frames: Path | None = None
     timing_cache: Path | None = None
     detailed: bool = True
 
@@ -58,6 +65,8 @@ class NetworkBuild:
         self._forward = log
         self._logger = api.logger(self._log)  # the runtime keeps no reference of its own
         self._monitor = api.progress_monitor(progress)
+        self._cuda: Any = None
+        self._held: Any = None  # the runtime keeps no reference of its calibrator either
         self.dla_share: float | None = None
 
     def run(self) -> bytes:
@@ -68,6 +77,14 @@ class NetworkBuild:
             VerifyError: The file is not an ONNX model.
             EdgesegError: Anything else, with the runtime's own last lines.
         """
+        try:
+            return self._run()
+        finally:
+            self._held = None
+            if self._cuda is not None:
+                self._cuda.close()
+
+    def _run(self) -> bytes:
         trt = self._api.trt
         builder = self._made("create a builder", lambda: trt.Builder(self._logger))
         network = self._made("create a network", lambda: builder.create_network(self._api.network_flags()))
@@ -152,9 +169,30 @@ class NetworkBuild:
                 allowed="explicit Q/DQ, which every version has",
                 fix="edgeseg build MODEL --precision int8, without implicit=true",
             )
-        if job.ranges is None or job.precision != "int8":
-            raise RequestError("implicit INT8 needs ranges", value=job.precision, allowed="precision int8 with ranges")
-        set_ranges(network, job.ranges)
+        if job.precision != "int8" or (job.ranges is None) == (job.frames is None):
+            raise RequestError(
+                "implicit INT8 needs ranges, or frames for a calibrator",
+                value=f"precision {job.precision}",
+                allowed="precision int8 and one of the two",
+            )
+        if job.ranges is not None:
+            set_ranges(network, job.ranges)
+        if job.frames is not None:
+            config.int8_calibrator = self._calibrator(job.frames)
+
+    def _calibrator(self, file: Path) -> Any:
+        """NVIDIA's calibrator; it needs the GPU before the engine does."""
+        require("pycuda", what="calibrating on the GPU")
+        from edgeseg.backend.nvidia.cuda import CudaDriver
+
+        job, frames = self._job, np.load(file, mmap_mode="r")
+        kind: CalibratorKind = "minmax" if job.options.calibrator == "minmax" else "entropy"
+        self._cuda = CudaDriver()
+        self._cuda.open()
+        key = cache_key(job.model.read_bytes(), frames, kind, self._api.version)
+        cache = cache_dir() / "calibration" / f"{key}.cache"
+        self._held = make_calibrator(self._api, self._cuda, frames, kind, cache)
+        return self._held
 
     def _set_profile(self, builder: Any, network: Any, config: Any) -> None:
         """One profile over the static shapes; a shape that is not static is refused by name."""
@@ -215,8 +253,6 @@ class NetworkBuild:
         file = self._job.timing_cache
         if timing_cache is None or file is None:
             return
-        from edgeseg.core.artefacts import write_bytes
-
         write_bytes(file, bytes(timing_cache.serialize()))
 
     # ------------------------------------------------------------ checks
@@ -236,34 +272,3 @@ class NetworkBuild:
         if severity in _SERIOUS:
             self._errors.append(text)
         self._forward(severity, text)
-
-
-def set_ranges(network: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Give every tensor of a network without Q/DQ nodes its symmetric dynamic range.
-
-    Raises:
-        VerifyError: A tensor that a kernel may quantise has no range: the ranges are of another model.
-    """
-    missing = []
-    for tensor in _float_tensors(network):
-        found = ranges.get(tensor.name)
-        if found is None:
-            missing.append(tensor.name)
-            continue
-        amax = max(abs(found[0]), abs(found[1]))
-        tensor.set_dynamic_range(-amax, amax)
-    if missing:
-        raise VerifyError(
-            "the ranges do not cover the network",
-            value=f"{len(missing)} tensors, first {missing[0]}",
-            allowed="ranges measured on this model",
-            fix="edgeseg calibrate MODEL --frames SRC",
-        )
-
-
-def _float_tensors(network: Any) -> list[Any]:
-    tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        tensors += [layer.get_output(number) for number in range(layer.num_outputs)]
-    return [tensor for tensor in tensors if str(tensor.dtype).rsplit(".", 1)[-1].upper() in ("FLOAT", "HALF")]

@@ -23,6 +23,7 @@ class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
         hardware_compatible: A plan for every GPU from Ampere on, at a cost in speed; not on Jetson.
         compute_capabilities: TensorRT-RTX: comma-separated, for example `8.6,8.9`; empty is Ampere and later.
         implicit: INT8 from ranges on the graph without Q/DQ nodes (TensorRT 10 and older).
+        calibrator: With `implicit` and frames instead of ranges: NVIDIA's `entropy` or `minmax`.
         dla_core: Core of the deep-learning accelerator; -1 is the GPU.
         max_gpu_fallback: With a DLA core, the largest share of layers, 0 to 1, that may run on the GPU instead.
         cuda_graph: Replay each buffer's enqueue as a CUDA graph where capture is possible.
@@ -37,6 +38,7 @@ class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
     hardware_compatible: bool = False
     compute_capabilities: str = ""
     implicit: bool = False
+    calibrator: str = "entropy"
     dla_core: int = -1
     max_gpu_fallback: float = 0.0
     cuda_graph: bool = True
@@ -47,6 +49,8 @@ class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.io not in ("auto", "mapped", "pinned"):
             raise ValueError(f"io {self.io}; allowed: auto, mapped, pinned")
+        if self.calibrator not in ("entropy", "minmax"):
+            raise ValueError(f"calibrator {self.calibrator}; allowed: entropy, minmax")
         if not -1 <= self.optimization_level <= 5:
             raise ValueError(f"optimization_level {self.optimization_level}; allowed: 0 to 5, or -1")
         if not 0.0 <= self.max_gpu_fallback <= 1.0:
