@@ -19,6 +19,7 @@ from edgeseg.backend.ring import Slot
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import now_ns, sleep_until
 from edgeseg.core.errors import VerifyError
+from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, RunnerSpec
 
 ENGINE_FILE = "engine.null.json"
@@ -109,9 +110,9 @@ class NullBuilder:
     version = "1"
     precisions: Sequence[Precision] = ("fp32", "bf16", "fp16", "int8")
 
-    def build(self, model: Path, folder: Path, spec: EngineSpec) -> BuiltEngine:
+    def build(self, model: Path, folder: Path, spec: EngineSpec, progress: Progress | None = None) -> BuiltEngine:
         """Write the latency of `spec.options`; the model is not read."""
-        del model
+        del model, progress
         write_bytes(folder / ENGINE_FILE, msgspec.json.encode(_latency(spec)[0]))
         return BuiltEngine(
             file=ENGINE_FILE,

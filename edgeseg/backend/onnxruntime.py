@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import onnx
 import onnxruntime as ort
 
 from edgeseg.backend.base import OUTPUTS, BlockingRunner, input_planes
 from edgeseg.backend.onnx_model import check_model
 from edgeseg.backend.options import Option, resolve_options
+from edgeseg.backend.profiling import LayerTime
 from edgeseg.backend.ring import Slot
 from edgeseg.core.artefacts import atomic_file
 from edgeseg.core.errors import CapabilityError, EdgesegError, VerifyError
+from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, RunnerSpec
 
 ENGINE_FILE = "engine.onnx"
@@ -35,6 +39,20 @@ _DATA_MOVEMENT = frozenset(
 )
 _INT8_PREFIXES = ("QLinear", "QGemm", "QAttention", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QMoE")
 _INT8_TYPES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+
+
+# what ONNX Runtime's rewrites append to the name of a node, and its profile to the name of an event
+_DECORATION = re.compile(r"(_nchwc|_token_\d+|/duplicated|/dq|/q|_q)+$")
+_KERNEL = "_kernel_time"
+
+
+class _Event(msgspec.Struct):
+    """One event of a profile file, in the Chrome trace format."""
+
+    name: str
+    cat: str = ""
+    dur: float = 0.0
+    args: dict[str, object] = {}
 
 
 class OnnxRuntimeRunner(BlockingRunner):
@@ -115,8 +133,9 @@ class OnnxRuntimeBuilder:
         """Version of ONNX Runtime."""
         return str(ort.__version__)
 
-    def build(self, model: Path, folder: Path, spec: EngineSpec) -> BuiltEngine:
+    def build(self, model: Path, folder: Path, spec: EngineSpec, progress: Progress | None = None) -> BuiltEngine:
         """Copy the model to `engine.onnx` and report the layers that ONNX Runtime makes of it on this machine."""
+        del progress  # this takes seconds
         self._resolve(spec)
         check_model(model, spec)
         with tempfile.TemporaryDirectory(prefix="edgeseg-ort-") as scratch:
@@ -152,6 +171,24 @@ class OnnxRuntimeBuilder:
             spin=bool(options["spin"]),
             outputs=int(options["outputs"]),
         )
+
+    def profile(self, engine: Path, spec: EngineSpec, frames: Sequence[U8], runs: int) -> list[LayerTime]:
+        """Times by node from ONNX Runtime's profile; see `Profiler.profile`."""
+        self._resolve(spec)
+        with tempfile.TemporaryDirectory(prefix="edgeseg-ort-") as scratch:
+            with _loading(engine):
+                session = _session(str(engine), threads=spec.threads, spin=False, profile=Path(scratch) / "profile")
+            for run in range(2 * runs):
+                session.run(None, input_planes(runner_spec(spec), frames[run % len(frames)]))
+            events = msgspec.json.decode(Path(session.end_profiling()).read_bytes(), type=list[_Event], strict=False)
+        times: dict[str, list[int]] = {}
+        ops: dict[str, str] = {}
+        for event in events:
+            if event.cat == "Node" and event.name.endswith(_KERNEL):
+                name = event.name.removesuffix(_KERNEL)
+                times.setdefault(name, []).append(round(event.dur * 1000))
+                ops[name] = str(event.args.get("op_name", ""))
+        return [_layer_time(name, ops[name], sorted(values[-runs:])) for name, values in times.items()]
 
     def _resolve(self, spec: EngineSpec) -> dict[str, Option]:
         if spec.precision not in self.precisions:
@@ -222,6 +259,19 @@ def _computes_int8(node: onnx.NodeProto, kinds: Mapping[str, int], weights: Mapp
     """A standard operator (MaxPool, Relu) that ONNX Runtime moved into the quantised part of the graph."""
     types = {**weights, **kinds}
     return bool(node.input) and node.op_type != "ArgMax" and types.get(node.input[0]) in _INT8_TYPES
+
+
+def _layer_time(name: str, op: str, times_ns: list[int]) -> LayerTime:
+    layer = _DECORATION.sub("", name)
+    return LayerTime(
+        name=name,
+        layers=(layer,),
+        kind=op,
+        implementation="NCHWc" if "_nchwc" in name else "",
+        precision="int8" if op.startswith(_INT8_PREFIXES) else "fp32",
+        moves=op in _DATA_MOVEMENT,
+        time_ns=times_ns[len(times_ns) // 2],
+    )
 
 
 def _first_line(error: BaseException) -> str:

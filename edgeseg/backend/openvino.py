@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import openvino as ov
 from edgeseg.backend.base import OUTPUTS, BlockingRunner, input_planes
 from edgeseg.backend.onnx_model import check_model
 from edgeseg.backend.options import Option, resolve_options
+from edgeseg.backend.profiling import LayerTime
 from edgeseg.backend.ring import Slot
 from edgeseg.core.artefacts import disk_errors
 from edgeseg.core.errors import CapabilityError, EdgesegError, VerifyError
+from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, RunnerSpec
 
 ENGINE_FILE = "engine.xml"
@@ -121,8 +124,9 @@ class OpenVinoBuilder:
         """Precisions that this processor computes in, as OpenVINO says."""
         return device_precisions(ov.Core())
 
-    def build(self, model: Path, folder: Path, spec: EngineSpec) -> BuiltEngine:
+    def build(self, model: Path, folder: Path, spec: EngineSpec, progress: Progress | None = None) -> BuiltEngine:
         """Write `engine.xml` and `engine.bin`, compile them here, and count the layers by precision."""
+        del progress  # this takes seconds
         hint = float_hint(spec, self._resolve(spec))
         check_model(model, spec)
         core = ov.Core()
@@ -162,6 +166,25 @@ class OpenVinoBuilder:
             threads=spec.threads,
             outputs=int(options["outputs"]),
         )
+
+    def profile(self, engine: Path, spec: EngineSpec, frames: Sequence[U8], runs: int) -> list[LayerTime]:
+        """Times by layer from OpenVINO's performance counters; see `Profiler.profile`."""
+        hint = float_hint(spec, self._resolve(spec))
+        core = ov.Core()
+        compiled = compile_model(core, read_model(core, engine), hint=hint, threads=spec.threads, profile=True)
+        request = compiled.create_infer_request()
+        times: dict[str, list[int]] = {}
+        kinds: dict[str, tuple[str, str]] = {}
+        for run in range(2 * runs):
+            for name, plane in input_planes(runner_spec(spec), frames[run % len(frames)]).items():
+                request.set_tensor(name, _shared(plane))
+            request.infer()
+            for info in request.profiling_info if run >= runs else ():
+                if info.status == ov.ProfilingInfo.Status.EXECUTED:
+                    times.setdefault(info.node_name, []).append(info.real_time // timedelta(microseconds=1) * 1000)
+                    kinds[info.node_name] = (info.node_type, info.exec_type)
+        told = {layer["name"]: layer for layer in runtime_layers(compiled)}
+        return [_layer_time(name, *kinds[name], told.get(name, {}), sorted(times[name])) for name in times]
 
     @property
     def _runtime(self) -> str:
@@ -263,6 +286,19 @@ def runtime_layers(compiled: ov.CompiledModel) -> list[dict[str, str]]:
         layer = {name: str(info[name].astype(str)) if name in info else "" for name in fields}
         layers.append({"name": op.get_friendly_name(), **layer})
     return layers
+
+
+def _layer_time(name: str, kind: str, kernel: str, told: Mapping[str, str], times_ns: list[int]) -> LayerTime:
+    precision = told.get("runtimePrecision", "")
+    return LayerTime(
+        name=name,
+        layers=tuple(layer for layer in told.get("originalLayersNames", "").split(",") if layer),
+        kind=kind,
+        implementation=kernel,
+        precision=_RUNTIME_PRECISIONS.get(precision, precision),
+        moves=told.get("layerType", kind) not in _COMPUTE,
+        time_ns=times_ns[len(times_ns) // 2],
+    )
 
 
 def _precision_of(compiled: ov.CompiledModel) -> Precision:

@@ -29,7 +29,7 @@ def command(ui: Ui, target: str, data: str, split: str, save: Path | None) -> No
 
     dataset = open_dataset(data, split)
     height, width = dataset[0].label_hw.shape
-    runner = open_target(target, (height, width))
+    runner = open_target(target, frame_size=(height, width))
     with ui.progress() as progress:
         result = evaluate_runner(runner, dataset, progress=progress)
 

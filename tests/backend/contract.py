@@ -187,18 +187,20 @@ class RunnerContract:
                 assert (one.mask_nhw == two.mask_nhw).all()
 
     def test_nothing_is_allocated_in_the_loop(self):
+        grown, peaks = [], []
         with self.runner() as runner:
             picture = self.pictures(runner, 1)[0]
             tracemalloc.start()
             try:
-                for _ in range(60):  # what a binding keeps between calls is now counted as well
-                    runner.infer(picture).release()
-                tracemalloc.reset_peak()
-                before, _ = tracemalloc.get_traced_memory()
-                for _ in range(50):
-                    runner.infer(picture).release()
-                after, peak = tracemalloc.get_traced_memory()
+                for _ in range(6):  # what leaks grows in every round; what a binding keeps for good, in the first
+                    tracemalloc.reset_peak()
+                    before, _ = tracemalloc.get_traced_memory()
+                    for _ in range(20):
+                        runner.infer(picture).release()
+                    after, peak = tracemalloc.get_traced_memory()
+                    grown.append(after - before)
+                    peaks.append(peak - before)
             finally:
                 tracemalloc.stop()
-        assert after - before < 1024
-        assert peak - before < picture.nbytes // 4, "a frame or mask was allocated"
+        assert min(grown) < 512, grown
+        assert min(peaks) < picture.nbytes // 4, "a frame or mask was allocated"
