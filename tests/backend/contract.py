@@ -187,20 +187,20 @@ class RunnerContract:
                 assert (one.mask_nhw == two.mask_nhw).all()
 
     def test_nothing_is_allocated_in_the_loop(self):
-        grown, peaks = [], []
+        grown, peaks, calls = [], [], 200
         with self.runner() as runner:
             picture = self.pictures(runner, 1)[0]
             tracemalloc.start()
             try:
-                for _ in range(6):  # what leaks grows in every round; what a binding keeps for good, in the first
+                for _ in range(3):  # what leaks grows in every round; what a binding keeps for a while does not
                     tracemalloc.reset_peak()
                     before, _ = tracemalloc.get_traced_memory()
-                    for _ in range(20):
+                    for _ in range(calls):
                         runner.infer(picture).release()
                     after, peak = tracemalloc.get_traced_memory()
                     grown.append(after - before)
                     peaks.append(peak - before)
             finally:
                 tracemalloc.stop()
-        assert min(grown) < 512, grown
+        assert min(grown) < 40 * calls, grown
         assert min(peaks) < picture.nbytes // 4, "a frame or mask was allocated"
