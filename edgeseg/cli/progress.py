@@ -70,7 +70,7 @@ class RichProgress:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(text, markup=False)
+        self._bars.console.print(text, markup=False, soft_wrap=True)
 
 
 class _Lines:
@@ -92,10 +92,10 @@ class _Lines:
         now = clock.now_ns()
         if now - self._last_ns >= self.EVERY_NS:
             self._last_ns = now
-            self._console.print(self._line(now), markup=False)
+            self._console.print(self._line(now), markup=False, soft_wrap=True)
 
     def finish(self) -> None:
-        self._console.print(self._line(clock.now_ns()), markup=False)
+        self._console.print(self._line(clock.now_ns()), markup=False, soft_wrap=True)
 
     def _line(self, now_ns: int) -> str:
         seconds = (now_ns - self._start_ns) / 1e9
@@ -124,4 +124,4 @@ class LineProgress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)

@@ -46,7 +46,7 @@ class Ui:
     def say(self, text: str, *, style: str = "") -> None:
         """One line for people, as it is (no markup); `style` is a rich style such as `bold`."""
         if not self.quiet:
-            self.console.print(text, style=style, markup=False)
+            self.console.print(text, style=style, markup=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for people: the first column left-aligned, numbers right-aligned."""
