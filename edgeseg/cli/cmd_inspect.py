@@ -57,6 +57,7 @@ def _show(ui: Ui, summary: ModelSummary) -> None:
         f"  {summary.parameters / _MEGA:.2f} M parameters, {summary.macs / _MEGA:.0f} M multiply-adds and "
         f"{summary.bytes_moved / _MEGA:.0f} MB moved at {format_size(summary.counted_at)}, "
         f"sees {format_size(summary.receptive_field)} pixels"
+        + (f", effectively {summary.effective_field:.0f} square" if summary.effective_field else "")
     )
     rows = [(layer.name, layer.op, layer.macs // 1000, layer.parameters) for layer in summary.most_expensive]
     ui.table("most expensive layers", ("layer", "operator", "multiply-adds (k)", "parameters"), rows)

@@ -10,6 +10,7 @@ import msgspec
 from edgeseg.export.run import canonical_model, run_facts
 from edgeseg.graph.load import save_model
 from edgeseg.graph.summary import ModelSummary, summarise
+from edgeseg.model.receptive import measured_field
 from edgeseg.model.run import load_run
 
 
@@ -26,4 +27,5 @@ def describe_run(run: Path) -> ModelSummary:
         file = Path(folder) / "model.onnx"
         save_model(file, model)
         summary = summarise(file)
-    return msgspec.structs.replace(summary, path=str(run), kind="run")
+    effective = measured_field(loaded.model).effective
+    return msgspec.structs.replace(summary, path=str(run), kind="run", effective_field=effective)

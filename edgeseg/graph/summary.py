@@ -46,6 +46,7 @@ class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
         bytes_moved: Bytes that its layers read and write for such a frame, if nothing stays in a cache.
         counted_at: (H, W) of the frame that costs are counted at.
         receptive_field: Theoretical, (H, W) in pixels of what the layers see.
+        effective_field: Measured side, in pixels, of the field with these weights; runs only, since it needs torch.
         most_expensive: Its five layers with the most multiply-adds.
         metadata: What the model says about itself.
     """
@@ -65,6 +66,7 @@ class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     bytes_moved: int
     counted_at: Size
     receptive_field: Size
+    effective_field: float | None = None
     most_expensive: list[LayerCost]
     metadata: ModelMeta
 
@@ -94,7 +96,7 @@ def summarise(path: Path) -> ModelSummary:
         macs=sum(layer.macs for layer in costs),
         bytes_moved=sum(layer.bytes_in + layer.bytes_weights + layer.bytes_out for layer in costs),
         counted_at=meta.frame_size or meta.network_size,
-        receptive_field=receptive_field(graph),
+        receptive_field=receptive_field(graph, meta.stride),
         most_expensive=sorted(costs, key=lambda layer: -layer.macs)[:5],
         metadata=meta,
     )

@@ -10,7 +10,10 @@ from edgeseg.export.emit import emit_core, fold_input
 from edgeseg.export.parity import compare
 from edgeseg.export.run import RunFacts, canonical_model
 from edgeseg.graph import fix_frame_size, load_model, save_model, weights_sha256
+from edgeseg.graph.geometry import Geometry, attach
+from edgeseg.graph.receptive import receptive_field
 from edgeseg.model import InputConfig
+from edgeseg.model.receptive import theoretical_field
 
 SPEC = InputConfig(mean_rgb=(120.0, 110.0, 100.0), std_rgb=(60.0, 55.0, 50.0), network_size=(45, 60))
 
@@ -145,3 +148,15 @@ def test_auxiliary_heads_are_not_exported(network, export):
     model = network(aux_heads=1)
     assert model.aux
     assert not [tensor.name for tensor in export(model).graph.initializer if tensor.name.startswith("aux")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"upsample": "bilinear"}, {"upsample": "transposed4_mean"}, {"stem": "conv4"}, {"head": "shuffle"}],
+    ids=str,
+)
+def test_the_graph_sees_as_far_as_the_network(network, fields):
+    model = network(**fields)
+    side = theoretical_field(model)
+    graph = attach(emit_core(model, SPEC), Geometry(stride=model.stride))
+    assert receptive_field(graph, model.stride) == (side, side)

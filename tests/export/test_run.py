@@ -92,3 +92,4 @@ def test_a_run_is_described_by_the_graph_it_would_export(make_run, tmp_path):
     assert (summary.kind, summary.path) == ("run", str(run))
     assert summary.parameters == report.parameters
     assert summary.metadata.weights_sha256 == report.weights_sha256
+    assert 0 < summary.effective_field <= max(summary.receptive_field)

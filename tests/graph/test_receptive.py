@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgeseg.graph import fix_frame_size
 from edgeseg.graph.geometry import PIXELS, SCORES
@@ -21,22 +22,33 @@ def _chain(*layers: tuple[str, int, int]) -> Graph:
     return graph
 
 
-def test_known_stacks():
-    assert receptive_field(_chain(("Conv", 3, 1))) == (3, 3)
-    assert receptive_field(_chain(("Conv", 3, 1), ("Conv", 3, 1))) == (5, 5)
-    assert receptive_field(_chain(("Conv", 4, 4), ("Conv", 7, 1))) == (28, 28)
-    assert receptive_field(_chain(("Conv", 2, 2), ("MaxPool", 2, 2), ("Conv", 3, 1))) == (12, 12)
-    assert receptive_field(_chain(("Conv", 4, 4), ("ConvTranspose", 2, 2), ("Conv", 3, 1))) == (8, 8)
+@pytest.mark.parametrize(
+    ("layers", "field"),
+    [
+        ([("Conv", 3, 1)], 3),
+        ([("Conv", 3, 1), ("Conv", 3, 1)], 5),
+        ([("Conv", 4, 4), ("Conv", 7, 1)], 28),
+        ([("Conv", 2, 2), ("MaxPool", 2, 2), ("Conv", 3, 1)], 12),
+        # three pixels at stride 2 lie in two cells of stride 4
+        ([("Conv", 4, 4), ("ConvTranspose", 2, 2), ("Conv", 3, 1)], 8),
+    ],
+)
+def test_known_stacks(layers, field):
+    graph = _chain(*layers)
+    assert receptive_field(graph, 8) == (field, field)
 
 
 def test_no_pixel_outside_the_field_changes_the_logits(run):
     model = fix_frame_size(sample_model(), (144, 144))
-    height, width = receptive_field(from_model(model))
-    assert height == width
-    black = np.zeros((1, 144, 144, 3), np.uint8)
-    before = run(model, black, "scores")["scores"][0, :, 72, 72]
-    outside, inside = black.copy(), black.copy()
-    outside[:, : 72 - height // 2 - 8] = outside[:, :, 72 + width // 2 + 8 :] = 255
-    inside[:, 72 - height // 2 + 8 : 72 + height // 2 - 8] = 255
-    np.testing.assert_array_equal(run(model, outside, "scores")["scores"][0, :, 72, 72], before)
-    assert np.abs(run(model, inside, "scores")["scores"][0, :, 72, 72] - before).max() > 1e-3
+    height, width = receptive_field(from_model(model), 8)
+    assert height == width == 96
+    frames = np.zeros((1, 144, 144, 3), np.uint8)
+    before = run(model, frames, "scores")["scores"][0]
+    # a line of light at one column: the farthest logits that it changes are the field's ends, cell by cell
+    reach = 0
+    for column in range(64, 72):
+        frames[:] = 0
+        frames[:, :, column] = 255
+        changed = np.abs(run(model, frames, "scores")["scores"][0] - before).max(axis=(0, 1)) > 0
+        reach = max(reach, column - int(changed.nonzero()[0][0]), int(changed.nonzero()[0][-1]) - column)
+    assert width // 2 - 8 <= reach <= width // 2 + 8
