@@ -2,6 +2,7 @@
 
     camvid:PATH      the SegNet tutorial's CamVid; splits train, val, test, and by sequence dev, train-dev
     folder:PATH      images, index or colour masks, and a class file of one's own
+    packed:FILE      one file that `edgeseg data pack` wrote, read without OpenCV
     street:OPTIONS   a rendered drive through a labelled street: seed=1,frames=200,size=360x480
 
 Nothing heavy is imported before a data set is opened.
@@ -11,13 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeseg.core.deps import require
+from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import Dataset
 from edgeseg.data.spec import parse_street, split_spec
 
-SCHEMES = ("camvid", "folder", "street")
+if TYPE_CHECKING:
+    from edgeseg.data.survey import Survey
+
+SCHEMES = ("camvid", "folder", "packed", "street")
 
 
 def open_dataset(spec: str, split: str) -> Dataset:
@@ -32,6 +38,32 @@ def open_dataset(spec: str, split: str) -> Dataset:
         DataError: Files that cannot be used: an image without its mask, no images.
         UnavailableError: Pillow or OpenCV is missing.
     """
+    dataset = _open(spec, split)
+    problems = getattr(dataset, "problems", ())
+    if problems:
+        raise problems[0]
+    return dataset
+
+
+def dataset_splits(spec: str) -> list[str]:
+    """The splits of a data set that share no frame; CamVid's `dev` and `train-dev`, parts of `train`, are left out.
+
+    Raises:
+        RequestError: An unknown scheme, a path that does not exist, or no split at all.
+    """
+    scheme, rest = split_spec(spec, SCHEMES)
+    if scheme == "street":
+        return ["train", "val"]
+    require("PIL", what=f"{scheme}:")
+    from edgeseg.data.formats import FORMATS
+
+    splits = FORMATS[scheme].splits(Path(rest).expanduser())
+    if not splits:
+        raise RequestError("the data set has no split", value=spec, allowed="at least one, as train")
+    return splits
+
+
+def _open(spec: str, split: str) -> Dataset:
     scheme, rest = split_spec(spec, SCHEMES)
     if scheme == "street":
         options = parse_street(rest)
@@ -42,25 +74,7 @@ def open_dataset(spec: str, split: str) -> Dataset:
     require("PIL", what=f"{scheme}:")
     from edgeseg.data.formats import FORMATS
 
-    dataset = FORMATS[scheme].open(Path(rest).expanduser(), split)
-    if dataset.problems:
-        raise dataset.problems[0]
-    return dataset
-
-
-def dataset_splits(spec: str) -> list[str]:
-    """The splits that a data set has, those that overlap others (`dev`) included.
-
-    Raises:
-        RequestError: An unknown scheme, or a path that does not exist.
-    """
-    scheme, rest = split_spec(spec, SCHEMES)
-    if scheme == "street":
-        return ["train", "val"]
-    require("PIL", what=f"{scheme}:")
-    from edgeseg.data.formats import FORMATS
-
-    return FORMATS[scheme].splits(Path(rest).expanduser())
+    return FORMATS[scheme].open(Path(rest).expanduser(), split)
 
 
 def write_folder(out: Path, splits: Mapping[str, Dataset], *, progress: Progress | None = None) -> dict[str, int]:
@@ -74,3 +88,32 @@ def write_folder(out: Path, splits: Mapping[str, Dataset], *, progress: Progress
     from edgeseg.data import write
 
     return write.write_folder(out, splits, progress=progress or Silent())
+
+
+def survey_dataset(spec: str, split: str, *, progress: Progress | None = None) -> tuple[Dataset, Survey]:
+    """Open a split leniently and read every frame: what cannot be used is listed, not raised.
+
+    Raises:
+        RequestError: An unknown scheme or split, or a path that does not exist.
+        DataError: No image at all.
+    """
+    require("PIL", what="edgeseg data")
+    from edgeseg.data.survey import survey
+
+    dataset = _open(spec, split)
+    return dataset, survey(dataset, progress=progress or Silent())
+
+
+def pack(
+    out: Path, splits: Mapping[str, Dataset], *, quality: int = 95, progress: Progress | None = None
+) -> dict[str, int]:
+    """Pack data sets into one file that `packed:OUT` reads; see `edgeseg.data.packed`.
+
+    Raises:
+        RequestError: The data sets differ in their classes.
+        DataError: A frame cannot be read, or the disk is full.
+    """
+    require("PIL", what="packing pictures")
+    from edgeseg.data.packed import write_packed
+
+    return write_packed(out, splits, quality=quality, progress=progress or Silent())

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.data.paired import PairedDataset, camvid_splits, folder_splits, open_camvid, open_folder
+from edgeseg.core.types import Dataset
+from edgeseg.data.packed import PackedDataset, packed_splits
+from edgeseg.data.paired import camvid_splits, folder_splits, open_camvid, open_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +21,11 @@ class Format:
     """
 
     splits: Callable[[Path], list[str]]
-    open: Callable[[Path, str], PairedDataset]
+    open: Callable[[Path, str], Dataset]
 
 
 FORMATS: Mapping[str, Format] = {
     "camvid": Format(camvid_splits, open_camvid),
     "folder": Format(folder_splits, open_folder),
+    "packed": Format(packed_splits, PackedDataset.open),
 }

@@ -70,9 +70,9 @@ class PairedDataset:
 
 
 def camvid_splits(root: Path) -> list[str]:
-    """The splits that a CamVid folder has."""
-    found = [split for split in ("train", "val", "test") if (root / split).is_dir()]
-    return [*found, "dev", "train-dev"] if "train" in found else found
+    """The splits that a CamVid folder has, without those that are parts of train."""
+    need_folder(root)
+    return [split for split in ("train", "val", "test") if (root / split).is_dir()]
 
 
 def open_camvid(root: Path, split: str) -> PairedDataset:

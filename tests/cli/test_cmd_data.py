@@ -41,3 +41,25 @@ def test_synth_refuses_a_size_before_it_renders(tmp_path: Path, capsys: pytest.C
     assert run([*_synth(tmp_path / "d")[:-1], "10x96"]) == 2
     assert "64 to 4096" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
+
+
+def test_lint_stats_and_pack_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = "street:seed=4,frames=8,size=72x96,step_m=31"
+    assert run(["data", "lint", spec, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == {"train": 8, "val": 8}
+    assert run(["data", "stats", spec, "--split", "val", "--html", str(tmp_path / "p.html"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["splits"]["val"]["sizes"] == {"72x96": 8}
+    assert (tmp_path / "p.html").read_text().startswith("<!doctype html>")
+    assert run(["data", "pack", spec, "--out", str(tmp_path / "s.packed"), "--json"]) == 0
+    packed = json.loads(capsys.readouterr().out)["data"]
+    assert run(["data", "lint", packed, "--quiet"]) == 0
+
+
+def test_lint_fails_when_frames_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*_synth(tmp_path / "d"), "--quiet"]) == 0
+    next((tmp_path / "d/train/masks").iterdir()).unlink()
+    assert run(["data", "lint", f"folder:{tmp_path / 'd'}", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["findings"][0]["rule"] == "unreadable"
+    assert captured.err.splitlines()[-1].startswith("edgeseg: error: the data set has errors")

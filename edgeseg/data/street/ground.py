@@ -80,7 +80,7 @@ class Ground:
         canvas.pixels[top:] = (*_paving(weather), PAVEMENT)
         depths = [NEAR_M * 1.3**step for step in range(19)]
         stations = [camera.s_m + z for z in depths if z < FAR_M] + [camera.s_m + FAR_M]
-        _ribbon(canvas, camera, stations, (-KERB_M - 0.28, KERB_M + 0.28), (150, 154, 156), PAVEMENT)
+        _ribbon(canvas, camera, stations, (-KERB_M - 0.28, KERB_M + 0.28), (166, 176, 182), PAVEMENT)
         _ribbon(canvas, camera, stations, (-KERB_M, KERB_M), _asphalt(weather), ROAD)
         _ribbon(canvas, camera, stations, (-KERB_M, -KERB_M + 0.25), (72, 76, 80), ROAD)
         _ribbon(canvas, camera, stations, (KERB_M - 0.25, KERB_M), (72, 76, 80), ROAD)
@@ -102,7 +102,7 @@ class Ground:
             _quad(canvas, camera, (s, s + _DASH_M), (-0.09, 0.09), (196, 202, 202), ROAD)
 
     def _slabs(self, canvas: Canvas, camera: Camera) -> None:
-        joint = (118, 124, 128)
+        joint = (116, 132, 144)
         first = int(camera.s_m // 1.5)
         for index in range(first, first + 16):
             for side in (-1, 1):
@@ -164,12 +164,12 @@ class Ground:
 
 def _asphalt(weather: Weather) -> BGR:
     wet = 1 - 0.25 * weather.rain
-    return 96 * wet, 94 * wet, 92 * wet
+    return 86 * wet, 82 * wet, 78 * wet
 
 
 def _paving(weather: Weather) -> BGR:
     wet = 1 - 0.15 * weather.rain
-    return 136 * wet, 144 * wet, 150 * wet
+    return 140 * wet, 158 * wet, 172 * wet
 
 
 def _quad(

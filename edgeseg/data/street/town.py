@@ -144,13 +144,13 @@ class Town:
         """Lamps, street trees and signs at the kerb."""
         kerb = side * (KERB_M + 0.55)
         cell.things.append(
-            Post(s_m=start + (12.0 if side > 0 else 24.0), u_m=kerb, height_m=6.5, width_m=0.22, arm_m=1.6,
+            Post(s_m=start + (12.0 if side > 0 else 24.0), u_m=kerb, height_m=6.5, width_m=0.26, arm_m=1.6,
                  colour=(84, 90, 92))
         )  # fmt: skip
         if rng.random() < 0.6:
             paint = rng.choice(((60, 66, 70), (60, 84, 110), (120, 124, 126)))
             cell.things.append(
-                Post(s_m=start + rng.uniform(16, 19), u_m=kerb, height_m=rng.uniform(3, 7), width_m=0.24, colour=paint)
+                Post(s_m=start + rng.uniform(16, 19), u_m=kerb, height_m=rng.uniform(3, 7), width_m=0.26, colour=paint)
             )
         if rng.random() < 0.9:
             kind = rng.choice(_SIGNS)
@@ -170,7 +170,7 @@ class Town:
             body = choose_body(rng)
             if rng.random() < density and body.length_m < 6 and s + body.length_m < end - 1.0:
                 cell.things.append(
-                    Vehicle(s_m=s, u_m=side * (KERB_M - 1.15), oncoming=side < 0, body=body, paint=rng.choice(PAINTS))
+                    Vehicle(s_m=s, u_m=side * (KERB_M - 1.0), oncoming=side < 0, body=body, paint=rng.choice(PAINTS))
                 )
             s += 5.6
 

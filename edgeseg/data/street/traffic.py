@@ -17,7 +17,7 @@ from edgeseg.data.street.people import PHASES, Figure, make_rider, make_walker
 from edgeseg.data.street.vehicles import CAR_BODY, ESTATE_BODY, PAINTS, VAN_BODY, Vehicle, choose_body
 
 EGO_SPEED_M_S = 8.0
-EGO_LANE_M = 1.55
+EGO_LANE_M = 1.3
 _WALK_M_S = 1.3
 
 
@@ -87,7 +87,7 @@ class Traffic:
                 sprite = rng.choice(self._riders)
                 phase = int(t_s * 8 + rng.random() * PHASES) % PHASES
                 yield Figure(
-                    s_m=s, u_m=side * rng.uniform(2.9, 3.3), height_m=rng.uniform(1.75, 1.9), sprite=sprite[phase]
+                    s_m=s, u_m=side * rng.uniform(2.3, 2.55), height_m=rng.uniform(1.75, 1.9), sprite=sprite[phase]
                 )
         for crossing in crossings:
             yield from self._crossers(crossing, s_m, t_s)
