@@ -117,3 +117,15 @@ def pack(
     from edgeseg.data.packed import write_packed
 
     return write_packed(out, splits, quality=quality, progress=progress or Silent())
+
+
+def corrupted(dataset: Dataset, kind: str, strength: int, *, seed: int = 0) -> Dataset:
+    """The same frames under a bad condition: night, glare, rain, fog and others; see `edgeseg.data.corrupt`.
+
+    Raises:
+        RequestError: An unknown kind, or a strength other than 1, 2 and 3.
+    """
+    require("cv2", what="corrupted frames")
+    from edgeseg.data import corrupt
+
+    return corrupt.corrupted(dataset, kind, strength, seed=seed)
