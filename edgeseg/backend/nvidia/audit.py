@@ -34,6 +34,7 @@ _WEIGHTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 _MULTIPLIES = re.compile(r"correlation|conv|gemm|matmul|matrixmultiply", re.IGNORECASE)
 _FUSED_PRODUCT = re.compile(r"^__myl_\w*?(?:Corr|Deco|Gemm|MatMul|FcMul)")  # a fusion is named after its parts
 _MOVES = re.compile(r"reformat|noop|shuffle|copy", re.IGNORECASE)
+_FUSED_MOVES = re.compile(r"^__myl_(?:Move|Tran|Resh|Slic|Conc)+_")  # a fusion of nothing else
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +192,7 @@ def _precision(kernel: Kernel) -> str:
 
 
 def _only_moves(kernel: Kernel) -> bool:
-    return bool(_MOVES.search(kernel.kind)) or (not kernel.multiplies and "Reform" in kernel.name)
+    return bool(_MOVES.search(kernel.kind) or _FUSED_MOVES.search(kernel.name))
 
 
 def _type(text: str) -> str:

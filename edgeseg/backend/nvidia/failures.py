@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgeseg.core.errors import EdgesegError, FitError, UnavailableError, VerifyError
+from edgeseg.core.errors import CapabilityError, EdgesegError, FitError, UnavailableError, VerifyError
 
 REBUILD = "edgeseg rebuild BUNDLE"
 _KEEP = 6
 # RTX adds this line to every error on a machine without a driver, whatever the error is about
 _NOISE = re.compile(r"\[checkMacros\.cpp::catchCudaError::\d+\][^\n]*")
 # and its own source files are of no use to the reader
-_PLACE = re.compile(r"\s*\.?\s*In \w+ at /_src/\S+(?=\))")
+_PLACE = re.compile(r"[.:]?\s*In \w+ at /_src/[^\s)]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,13 @@ _TABLE = (
         "edgeseg doctor",
     ),
     _known(
+        r"Could not infer output types for operation[^|]*deconv",
+        CapabilityError,
+        "a transposed convolution in this precision",
+        "the exact form as a 1x1 convolution and DepthToSpace, or another precision",
+        "edgeseg build MODEL --precision fp16",
+    ),
+    _known(
         r"could not find any implementation for node|no tactics|no valid tactic",
         EdgesegError,
         "the runtime has no kernel for a layer",
@@ -118,6 +125,8 @@ def explain(
         match = known.pattern.search(text)
         if match is not None:
             line = next((item for item in lines if known.pattern.search(item)), match[0])
+            if known.kind is CapabilityError:
+                return CapabilityError(known.what, runtime=runtime, allowed=known.allowed, fix=known.fix)
             return known.kind(
                 known.what, value=f"{runtime}: {line}", allowed=known.allowed, fix=_named(known.fix, bundle)
             )

@@ -1,0 +1,85 @@
+"""Requests that the builder refuses or maps, on the simulated TensorRT of several versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgeseg.backend.nvidia.builder import TensorRtBuilder, free_memory_mb
+from edgeseg.core.errors import CapabilityError, RequestError
+from edgeseg.core.types import U8, EngineSpec
+
+Simulate = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("version", "variant", "precisions"),
+    [
+        ("8.6.1", "weak", ("fp32", "fp16", "int8")),
+        ("10.3.0", "weak", ("fp32", "bf16", "fp16", "int8")),
+        ("11.4.0.106", "typed", ("fp32", "bf16", "fp16", "int8")),
+    ],
+)
+def test_a_version_says_which_graph_it_builds_from(
+    simulate: Simulate, version: str, variant: str, precisions: tuple[str, ...]
+) -> None:
+    simulate(version)
+    builder = TensorRtBuilder()
+    assert (builder.version, builder.variant, builder.precisions) == (version, variant, precisions)
+
+
+def test_bf16_on_8_6_is_refused_before_anything_starts(
+    simulate: Simulate, model_file: Path, spec: EngineSpec, tmp_path: Path
+) -> None:
+    simulate("8.6.1")
+    wanted = msgspec.structs.replace(spec, precision="bf16")
+    with pytest.raises(CapabilityError, match=r"precision bf16 is not available.*8\.6\.1.*--precision fp16"):
+        TensorRtBuilder().build(model_file, tmp_path, wanted)
+
+
+def test_a_build_reports_its_size_and_keeps_its_timings(
+    simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path
+) -> None:
+    simulate("10.3.0")
+    built = TensorRtBuilder().build(model_file, tmp_path, spec)
+    assert (built.backend, built.backend_version, built.precision) == ("tensorrt", "10.3.0", "fp32")
+    assert built.report["plan_bytes"] == (tmp_path / "engine.plan").stat().st_size
+    assert built.report["audit"] is None
+    assert "inspector" in str(built.report["audit_reason"])
+    assert (tmp_path / "cache" / "timing" / "tensorrt-10.3.0.cache").read_bytes() == b"simulated timings"
+
+
+def test_implicit_int8_wants_ranges_or_frames(
+    simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path, frames: list[U8]
+) -> None:
+    wanted = msgspec.structs.replace(spec, precision="int8", options={"implicit": True})
+    simulate("10.3.0")
+    with pytest.raises(RequestError, match="needs ranges, or frames"):
+        TensorRtBuilder().build(model_file, tmp_path, wanted)
+    gpu = simulate("10.3.0")
+    TensorRtBuilder().build(model_file, tmp_path, wanted, frames=frames)
+    assert gpu.violations == []
+    assert gpu.contexts == 0
+    simulate("11.0.0")
+    with pytest.raises(CapabilityError, match=r"ranges without Q/DQ nodes is not available.*explicit Q/DQ"):
+        TensorRtBuilder().build(model_file, tmp_path, wanted, ranges={"x": (0.0, 1.0)})
+
+
+def test_a_graph_without_q_dq_is_not_built_as_int8(
+    simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path
+) -> None:
+    simulate()
+    with pytest.raises(RequestError, match="no Q/DQ nodes"):
+        TensorRtBuilder().build(model_file, tmp_path, msgspec.structs.replace(spec, precision="int8"))
+
+
+def test_free_memory_is_what_programs_may_still_take(tmp_path: Path) -> None:
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       8000000 kB\nMemFree:         100000 kB\nMemAvailable:    4194304 kB\n")
+    assert free_memory_mb(file) == 4096
+    assert np.iinfo(np.int32).max > free_memory_mb() > 0
