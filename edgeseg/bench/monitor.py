@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
         temperature_c: By zone; None where a single read failed.
         clock_mhz: By clock.
         power_w: By rail.
+        memory_mb: Resident memory of this process.
         module_power_w: Of the whole module or package; empty where no sensor tells.
         throttled: Names of what throttled, by reading.
         state: Power mode, governor and locked clocks at the start.
@@ -38,6 +40,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     temperature_c: dict[str, list[float | None]]
     clock_mhz: dict[str, list[float | None]]
     power_w: dict[str, list[float | None]]
+    memory_mb: list[float]
     module_power_w: list[float | None]
     throttled: list[list[str]]
     state: PowerState
@@ -47,6 +50,14 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     def ever_throttled(self) -> list[str]:
         """Everything that throttled at some time."""
         return sorted({name for names in self.throttled for name in names})
+
+    def memory_slope_mb_per_min(self, begin_ns: int, end_ns: int) -> float | None:
+        """Least-squares slope of resident memory between two monotonic times; None for under ten readings."""
+        times_ms = np.array(self.t_ms)
+        inside = (times_ms >= (begin_ns - self.start_ns) / 1e6) & (times_ms <= (end_ns - self.start_ns) / 1e6)
+        if inside.sum() < 10:
+            return None
+        return float(np.polyfit(times_ms[inside] / 60_000, np.array(self.memory_mb)[inside], 1)[0])
 
     def energy_j(self, begin_ns: int, end_ns: int) -> float | None:
         """Energy of the module between two monotonic times: power integrated by the trapezoid rule.
@@ -83,6 +94,7 @@ class Monitor(threading.Thread):
         self._done = threading.Event()
         self._times: list[int] = []
         self._rows: list[list[float | None]] = []
+        self._memory_mb: list[float] = []
         self._cost_ns = 0
 
     def run(self) -> None:
@@ -92,6 +104,7 @@ class Monitor(threading.Thread):
             row = [channel.read() for channel in self._channels]
             self._times.append(begin_ns)
             self._rows.append(row)
+            self._memory_mb.append(resident_mb())
             self._cost_ns += now_ns() - begin_ns
             if self._done.wait(self._period_s):
                 return
@@ -116,6 +129,7 @@ class Monitor(threading.Thread):
             temperature_c=columns["temperature_c"],
             clock_mhz=columns["clock_mhz"],
             power_w=columns["power_w"],
+            memory_mb=self._memory_mb,
             module_power_w=[_total([row[i] for i in module]) for row in self._rows] if module else [],
             throttled=[
                 [channel.name for channel, value in zip(self._channels, row, strict=True) if _throttles(channel, value)]
@@ -142,6 +156,15 @@ def monitored(root: Path = Path("/"), period_s: float = PERIOD_S) -> Iterator[Mo
         yield monitor
     finally:
         monitor.end()
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in MiB, from /proc/self/statm; 0 where there is none."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0.0
+    return pages * resource.getpagesize() / 2**20
 
 
 def _total(values: list[float | None]) -> float | None:

@@ -28,12 +28,22 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
         duration_s: Measured time: half of it back to back, half of it paced. Warm-up comes on top, and with
             `against` another half for the interleaved run.
         against: A bundle, ONNX file, `zoo:NAME` or saved result to compare with.
+        layers: Also profile the layers and place them under the device's roof.
+        peers: Also run the same network in other runtimes, in turns with the engine.
+        cold: Also time the first mask of a fresh process.
+        data: Labelled data to score the engine on.
+        split: Its split.
     """
 
     source: str | None = None
     rate_hz: float = 30.0
     duration_s: float = 20.0
     against: str | None = None
+    layers: bool = False
+    peers: bool = False
+    cold: bool = False
+    data: str | None = None
+    split: str = "val"
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.rate_hz <= 1000:

@@ -8,6 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from edgeseg.backend.profiling import LayerTime
+from edgeseg.bench.accuracy import Accuracy
+from edgeseg.bench.cold import ColdStart
+from edgeseg.bench.monitor import Readings
+from edgeseg.bench.peers import PeerResult
+from edgeseg.bench.roofline import Roofline
+from edgeseg.bench.sustained import Sustained
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.core.metrics import TAIL_SAMPLES, Series
@@ -92,6 +99,14 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         collections: Runs of the garbage collector in the back-to-back half; it stays on, as in the live loop.
         intervals_ms: 95 % intervals of the percentiles, by series.
         notes: What a reader should know, in plain words.
+        readings: Sensors beside both halves.
+        engine_span_ns: Monotonic begin and end of the back-to-back half; None in results without readings.
+        layer_times: Layers as the runtime executed them.
+        roofline: The same layers under the roof.
+        peers: Other runtimes in turns with the engine.
+        cold: Fresh processes.
+        accuracy: Scores on labelled data.
+        sustained: First minute against last; None for a short run.
     """
 
     engine_ms: Series
@@ -116,6 +131,14 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     collections: int
     intervals_ms: dict[str, dict[str, tuple[float, float]]]
     notes: list[str]
+    readings: Readings | None = None
+    engine_span_ns: tuple[int, int] | None = None
+    layer_times: list[LayerTime] = []
+    roofline: Roofline | None = None
+    peers: list[PeerResult] = []
+    cold: ColdStart | None = None
+    accuracy: Accuracy | None = None
+    sustained: Sustained | None = None
 
 
 _CONTRACT = (

@@ -1,4 +1,4 @@
-"""One bench: the engine alone, then the live pipeline, and what follows from both."""
+"""One bench: the engine alone, then the live pipeline, then what else was asked for, and what follows from it all."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from pathlib import Path
 import msgspec
 
 import edgeseg
+from edgeseg.bench.accuracy import score
 from edgeseg.bench.against import compare_with, open_other
+from edgeseg.bench.cold import measure_cold
 from edgeseg.bench.frames import engine_frames, source_frames, street_frames
+from edgeseg.bench.layers import profile_bundle
+from edgeseg.bench.monitor import Readings, monitored
 from edgeseg.bench.paced import PacedSamples, measure_paced, paced_source, street_source
+from edgeseg.bench.peers import compare_peers, find_peers
 from edgeseg.bench.request import BenchRequest, BenchTarget
-from edgeseg.bench.result import Against, BenchResult, CaptureToMask, EngineInfo, WarmUpInfo, missing_percentiles
+from edgeseg.bench.result import BenchResult, CaptureToMask, EngineInfo, WarmUpInfo, missing_percentiles
 from edgeseg.bench.samples import save_samples
+from edgeseg.bench.sustained import sustained
 from edgeseg.core.clock import wall_iso
 from edgeseg.core.device import fingerprint
+from edgeseg.core.errors import RequestError
 from edgeseg.core.metrics import Series, series_ms
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import RunnerSpec, Stage
+from edgeseg.core.types import U8, RunnerSpec, Stage
+from edgeseg.data import open_dataset
 from edgeseg.measure import Samples, measure_runner, series_intervals_ms
 from edgeseg.sources import open_source
 
@@ -25,24 +33,58 @@ from edgeseg.sources import open_source
 def run_bench(request: BenchRequest, target: BenchTarget, samples_file: Path, progress: Progress) -> BenchResult:
     """See `edgeseg.bench.run_bench`."""
     spec = target.spec
+    _check(request, target)
+    dataset = open_dataset(request.data, request.split) if request.data else None
     other = open_other(request.against, frame_size=spec.frame_size, progress=progress) if request.against else None
-    pictures = (
-        street_frames(spec.frame_size, progress)
-        if request.source is None
-        else source_frames(open_source(request.source))
-    )
+    pictures = _pictures(request, spec, progress)
     frames = engine_frames(pictures, spec)
     half_s = request.duration_s / 2
-    engine = measure_runner(target.make(), frames, duration_s=half_s, progress=progress)
-    source = (
-        street_source(pictures, request.rate_hz)
-        if request.source is None
-        else paced_source(request.source, request.rate_hz)
-    )
-    paced = measure_paced(target.make(), source, name=target.name, duration_s=half_s, progress=progress)
-    against = compare_with(other, target, engine, frames, duration_s=half_s, progress=progress) if other else None
+    with monitored() as monitor:
+        engine = measure_runner(target.make(), frames, duration_s=half_s, progress=progress)
+        if request.source is None:
+            source = street_source(pictures, request.rate_hz)
+        else:
+            source = paced_source(request.source, request.rate_hz)
+        paced = measure_paced(target.make(), source, name=target.name, duration_s=half_s, progress=progress)
     save_samples(samples_file, engine, paced)
-    return assemble(target, spec, engine, paced, samples_file=samples_file, against=against)
+    result = assemble(target, spec, engine, paced, monitor.readings(), samples_file)
+    against = compare_with(other, target, engine, frames, duration_s=half_s, progress=progress) if other else None
+    return msgspec.structs.replace(
+        _with_inside(result, request, target, frames, progress),
+        against=against,
+        accuracy=score(target, dataset, progress) if dataset else None,
+    )
+
+
+def _with_inside(
+    result: BenchResult, request: BenchRequest, target: BenchTarget, frames: list[U8], progress: Progress
+) -> BenchResult:
+    """What only a bundle has: layers, peers, a cold start."""
+    bundle = target.bundle
+    if bundle is None:
+        return result
+    if request.layers:
+        times, roof = profile_bundle(bundle, frames, progress)
+        result = msgspec.structs.replace(result, layer_times=times, roofline=roof)
+    if request.peers:
+        half_s = request.duration_s / 2
+        peers = compare_peers(target, find_peers(target), frames, duration_s=half_s, progress=progress)
+        result = msgspec.structs.replace(result, peers=peers)
+    if request.cold:
+        result = msgspec.structs.replace(result, cold=measure_cold(bundle.path, progress))
+    return result
+
+
+def _check(request: BenchRequest, target: BenchTarget) -> None:
+    asked = [name for name in ("layers", "peers", "cold") if getattr(request, name)]
+    if asked and target.bundle is None:
+        raise RequestError("these need a bundle", value=", ".join(asked), allowed="a bundle, an ONNX file or zoo:NAME")
+
+
+def _pictures(request: BenchRequest, spec: RunnerSpec, progress: Progress) -> list[U8]:
+    if request.source is None:
+        return street_frames(spec.frame_size, progress)
+    return source_frames(open_source(request.source))
 
 
 def assemble(
@@ -50,12 +92,13 @@ def assemble(
     spec: RunnerSpec,
     engine: Samples,
     paced: PacedSamples,
-    *,
+    readings: Readings,
     samples_file: Path,
-    against: Against | None,
 ) -> BenchResult:
-    """All that follows from the samples."""
+    """All that follows from the samples and readings."""
     engine_ms, ages_ms = series_ms(engine.engine_ns), series_ms(paced.age_ns)
+    span_ns = int(engine.start_ns[0]), int(engine.start_ns[-1] + engine.call_ns[-1])
+    energy_j = readings.energy_j(*span_ns)
     return BenchResult(
         engine_ms=engine_ms,
         capture_to_mask_ms=CaptureToMask(
@@ -67,7 +110,8 @@ def assemble(
         deadline_misses=paced.deadline_misses,
         stable=engine.stable,
         device=fingerprint(),
-        against=against,
+        power_w=None if energy_j is None else energy_j / ((span_ns[1] - span_ns[0]) / 1e9),
+        joules_per_frame=None if energy_j is None else energy_j / (len(engine.engine_ns) * spec.batch),
         samples_file=str(samples_file),
         edgeseg=edgeseg.__version__,
         created=wall_iso(),
@@ -85,6 +129,9 @@ def assemble(
             "capture_to_mask": series_intervals_ms(paced.age_ns),
         },
         notes=_notes(spec, engine, paced, engine_ms, ages_ms),
+        readings=readings,
+        engine_span_ns=span_ns,
+        sustained=sustained(engine, readings),
     )
 
 

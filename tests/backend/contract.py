@@ -187,7 +187,7 @@ class RunnerContract:
                 assert (one.mask_nhw == two.mask_nhw).all()
 
     def test_nothing_is_allocated_in_the_loop(self):
-        grown, peaks, calls = [], [], 200
+        grown, peaks, calls = [], [], 100
         with self.runner() as runner:
             picture = self.pictures(runner, 1)[0]
             tracemalloc.start()

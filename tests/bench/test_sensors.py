@@ -106,6 +106,7 @@ def test_energy_is_power_over_time():
         temperature_c={},
         clock_mhz={},
         power_w={},
+        memory_mb=[1.0, 1.0, 1.0, 1.0],
         module_power_w=[2.0, 4.0, 4.0, 2.0],
         throttled=[[], [], [], []],
         state=PowerState(),
@@ -114,3 +115,21 @@ def test_energy_is_power_over_time():
     assert readings.energy_j(0, 3 * 10**9) == pytest.approx(10.0)
     assert readings.energy_j(10**9, 2 * 10**9) == pytest.approx(4.0)
     assert readings.energy_j(0, 10**8) is None
+
+
+def test_the_slope_of_memory():
+    minutes = [i / 30 for i in range(20)]
+    readings = Readings(
+        t_ms=[60_000 * t for t in minutes],
+        start_ns=0,
+        temperature_c={},
+        clock_mhz={},
+        power_w={},
+        memory_mb=[100 + 6 * t for t in minutes],
+        module_power_w=[],
+        throttled=[[] for _ in minutes],
+        state=PowerState(),
+        cost_share=0.0,
+    )
+    assert readings.memory_slope_mb_per_min(0, 60 * 10**9) == pytest.approx(6.0)
+    assert readings.memory_slope_mb_per_min(0, 10**9) is None
