@@ -34,6 +34,7 @@ _PACKAGES: dict[str, tuple[str, str, str]] = {
     ),
     "cryptography": ("cryptography", "sign", "pip install 'edgeseg[sign]'"),
     "mlperf_loadgen": ("mlcommons-loadgen", "bench", "pip install 'edgeseg[bench]'"),
+    "pycocotools": ("pycocotools", "formats", "pip install 'edgeseg[formats]'"),
     "mcap": ("mcap", "record", "pip install 'edgeseg[record]'"),
     "pycuda": ("pycuda", "tensorrt", "pip install 'edgeseg[jetpack6]'"),
 }
