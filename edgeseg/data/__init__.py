@@ -2,6 +2,10 @@
 
     camvid:PATH      the SegNet tutorial's CamVid; splits train, val, test, and by sequence dev, train-dev
     folder:PATH      images, index or colour masks, and a class file of one's own
+    cityscapes:PATH  its fine labels as the 19 classes of the benchmark
+    voc:PATH         PASCAL VOC and CVAT's "Segmentation mask"
+    coco:PATH        COCO polygons and run lengths (needs pycocotools)
+    labelme:PATH     LabelMe's JSON beside the pictures, and a class file
     packed:FILE      one file that `edgeseg data pack` wrote, read without OpenCV
     street:OPTIONS   a rendered drive through a labelled street: seed=1,frames=200,size=360x480
 
@@ -23,7 +27,7 @@ from edgeseg.data.spec import parse_street, split_spec
 if TYPE_CHECKING:
     from edgeseg.data.survey import Survey
 
-SCHEMES = ("camvid", "folder", "packed", "street")
+SCHEMES = ("camvid", "cityscapes", "coco", "folder", "labelme", "packed", "street", "voc")
 
 
 def open_dataset(spec: str, split: str) -> Dataset:

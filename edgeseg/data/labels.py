@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -69,6 +69,11 @@ class MaskReader:
         return cls(classes, ids, file.palette_rgb, file.ignore_rgb)
 
     @classmethod
+    def by_colour_of(cls, file: ClassFile) -> MaskReader:
+        """The reader that takes palette masks by their colours, not by their indices."""
+        return replace(cls.from_file(file), by_colour=True)
+
+    @classmethod
     def plain(cls, classes: Classes) -> MaskReader:
         """Pixel values are class ids."""
         file = ClassFile(names=classes.names, palette_rgb=classes.palette_rgb, ignore_id=classes.ignore_id)
@@ -82,7 +87,7 @@ class MaskReader:
         """
         del size, image
         picture = open_picture(path)
-        if picture.mode in INDEX_MODES and not self.by_colour:
+        if picture.mode in INDEX_MODES and not (self.by_colour and picture.mode == "P"):
             return self.decode(np.array(picture, dtype=np.uint8), origin=str(path))
         if picture.mode in ("RGB", "RGBA", "P") and self.colours:
             return self.decode_rgb(np.asarray(picture.convert("RGB")), origin=str(path))
