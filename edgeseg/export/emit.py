@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from edgeseg.core.errors import RequestError
+from edgeseg.export.fold import Convolution, f64, fold_input, folded, keeps_weight_scales, mixed, out_axis
 from edgeseg.export.ops import write_gelu, write_max_unpool, write_mean_transposed
 from edgeseg.graph.geometry import PIXELS, SCORES
 from edgeseg.graph.ir import FLOAT, Array, Graph, Value
@@ -20,9 +21,6 @@ from edgeseg.model.blocks import LayerNorm2d, LayerScale, Residual, StochasticDe
 from edgeseg.model.config import InputConfig
 from edgeseg.model.network import DecoderLevel, SegModel
 from edgeseg.model.sampling import MaxUnpool2d, MeanTransposed2d
-
-MIN_WEIGHT_SCALE = 2.0**-14
-"""Smallest normal number of FP16: INT8 weight scales below it would underflow in an FP16 graph."""
 
 _Named = tuple[str, nn.Module]
 
@@ -81,7 +79,7 @@ class _Emitter:
         pending = list(children)
         while pending:
             path, module = pending.pop(0)
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            if isinstance(module, Convolution):
                 followers: list[nn.Module] = []
                 while pending and self._folds(module, followers, pending[0][1]):
                     followers.append(pending.pop(0)[1])
@@ -98,6 +96,8 @@ class _Emitter:
         return total if after is None else self._write(f"{path}.after", after, total)
 
     def _write_decoder(self, path: str, step: DecoderLevel, x: str, features: str) -> str:
+        if _joins_by_sum(step):
+            return self._write(f"{path}.filter", step.filter, self._write_joined(path, step, x, features))
         y = self._write(f"{path}.up", step.up, x)
         if isinstance(step.unpool, MaxUnpool2d):
             y = write_max_unpool(self.graph, f"{path}.unpool", y, features)
@@ -110,9 +110,33 @@ class _Emitter:
             y = self._write(f"{path}.fuse", step.fuse, y)
         return self._write(f"{path}.filter", step.filter, y)
 
+    def _write_joined(self, path: str, step: DecoderLevel, x: str, features: str) -> str:
+        """`fuse` over a concatenation as a sum, exactly: W [u; s] = W_u u + W_s s.
+
+        W_u goes into the convolution of `up`, which leaves no node for the concatenation and half of the 1x1. Neither
+        Q/DQ pairs with equal scales nor one behind a Concat are needed, which OpenVINO would never quantise through.
+        """
+        assert step.fuse is not None
+        (name, fuse), *after = step.fuse.named_children()
+        assert isinstance(fuse, nn.Conv2d)
+        followers: list[nn.Module] = []
+        while after and self._folds(fuse, followers, after[0][1]):
+            followers.append(after.pop(0)[1])
+        weight, bias = folded(fuse, followers)
+        (up_name, up), *enlarge = step.up.named_children()
+        assert isinstance(up, Convolution)
+        wide = up.out_channels
+        if any(isinstance(child, nn.PixelShuffle) for _, child in enlarge):
+            wide //= 4
+        y = self._write_weights(f"{path}.up.{up_name}", up, *mixed(up, weight[:, :wide, 0, 0], bias), x)
+        y = self._write_chain(((f"{path}.up.{child_name}", child) for child_name, child in enlarge), y)
+        skip = self._write_weights(f"{path}.skip.{name}", fuse, weight[:, wide:], np.zeros_like(bias), features)
+        y = self.graph.add("Add", [y, skip], f"{path}.fuse.{name}")
+        return self._write_chain(((f"{path}.fuse.{child_name}", child) for child_name, child in after), y)
+
     # ------------------------------------------------------------ convolutions
 
-    def _folds(self, conv: nn.Conv2d | nn.ConvTranspose2d, followers: list[nn.Module], module: nn.Module) -> bool:
+    def _folds(self, conv: Convolution, followers: list[nn.Module], module: nn.Module) -> bool:
         if isinstance(module, StochasticDepth | nn.Identity):
             return True
         if isinstance(conv, MeanTransposed2d):
@@ -120,17 +144,20 @@ class _Emitter:
         if isinstance(module, nn.BatchNorm2d):
             return True
         if isinstance(module, LayerScale):
-            weight, _ = _folded(conv, [*followers, module])
-            return _keeps_weight_scales(weight, _out_axis(conv))
+            weight, _ = folded(conv, [*followers, module])
+            return keeps_weight_scales(weight, out_axis(conv))
         return False
 
-    def _write_conv(self, path: str, conv: nn.Conv2d | nn.ConvTranspose2d, followers: list[nn.Module], x: str) -> str:
-        weight, bias = _folded(conv, followers)
+    def _write_conv(self, path: str, conv: Convolution, followers: list[nn.Module], x: str) -> str:
+        weight, bias = folded(conv, followers)
         if self.first:
             self.first = False
             if any(conv.padding):
                 raise RequestError("the stem pads with zeros, which mean and std cannot be folded over", value=path)
             weight, bias = fold_input(weight, bias, self.spec)
+        return self._write_weights(path, conv, weight, bias, x)
+
+    def _write_weights(self, path: str, conv: Convolution, weight: Array, bias: Array, x: str) -> str:
         if isinstance(conv, MeanTransposed2d):
             return write_mean_transposed(self.graph, path, x, _f32(weight), _f32(bias))
         inputs = [
@@ -147,7 +174,7 @@ class _Emitter:
     # ------------------------------------------------------------ leaves
 
     def _write_leaf(self, path: str, module: nn.Module, x: str) -> str:
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, Convolution):
             return self._write_conv(path, module, [], x)
         for kind, writer in _LEAVES.items():
             if isinstance(module, kind):
@@ -159,47 +186,16 @@ class _Emitter:
         )
 
 
-def fold_input(weight: Array, bias: Array, spec: InputConfig) -> tuple[Array, Array]:
-    """Weights for raw BGR pixels from weights for normalised RGB: w' = w / std in reverse order, b' = b - sum w' mean.
+def _joins_by_sum(step: DecoderLevel) -> bool:
+    """Whether `fuse` over the concatenation can be a sum: it starts with a 1x1 convolution, and `up` with any.
 
-    Exact for a convolution that does not pad, or whose padding repeats the edge.
+    What follows in `up` enlarges linearly, channel by channel, so a mixture of channels passes through it. Max
+    un-pooling does not: it places each channel by itself.
     """
-    std, mean = np.asarray(spec.std_rgb), np.asarray(spec.mean_rgb)
-    raw = weight / std[:, None, None]
-    shift = np.einsum("ochw,c->o", raw, mean)
-    return raw[:, ::-1], bias - shift
-
-
-def _folded(conv: nn.Conv2d | nn.ConvTranspose2d, followers: Iterable[nn.Module]) -> tuple[Array, Array]:
-    """float64 weight and bias of a convolution and what follows it."""
-    weight = _f64(conv.weight)
-    axis = _out_axis(conv)
-    bias = np.zeros(weight.shape[axis]) if conv.bias is None else _f64(conv.bias)
-    shape = [-1 if index == axis else 1 for index in range(4)]
-    for module in followers:
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            factor = _f64(module.weight) / np.sqrt(_f64(module.running_var) + module.eps)
-            bias = (bias - _f64(module.running_mean)) * factor + _f64(module.bias)
-        elif isinstance(module, LayerScale):
-            factor = _f64(module.weight)
-            bias = bias * factor
-        else:
-            continue
-        weight = weight * factor.reshape(shape)
-    return weight, bias
-
-
-def _keeps_weight_scales(weight: Array, axis: int) -> bool:
-    """Whether INT8 scales of the weight stay normal numbers in FP16; channels of zeros have none."""
-    others = tuple(index for index in range(weight.ndim) if index != axis)
-    peaks = np.abs(weight).max(axis=others)
-    return bool(np.all((peaks == 0) | (peaks / 127 >= MIN_WEIGHT_SCALE)))
-
-
-def _out_axis(conv: nn.Conv2d | nn.ConvTranspose2d) -> int:
-    return 1 if isinstance(conv, nn.ConvTranspose2d) else 0
+    if step.skip != "concat" or step.unpool is not None or step.fuse is None:
+        return False
+    first, up = next(iter(step.fuse.children())), next(iter(step.up.children()))
+    return isinstance(first, nn.Conv2d) and first.kernel_size == (1, 1) and isinstance(up, Convolution)
 
 
 # ---------------------------------------------------------------- one writer a kind of leaf
@@ -208,15 +204,15 @@ def _out_axis(conv: nn.Conv2d | nn.ConvTranspose2d) -> int:
 def _write_layer_norm(graph: Graph, path: str, module: nn.Module, x: str) -> str:
     assert isinstance(module, LayerNorm2d)
     nhwc = graph.add("Transpose", [x], f"{path}.nhwc", perm=[0, 2, 3, 1])
-    weight = graph.constant(f"{path}.weight", _f32(_f64(module.weight)))
-    bias = graph.constant(f"{path}.bias", _f32(_f64(module.bias)))
+    weight = graph.constant(f"{path}.weight", _f32(f64(module.weight)))
+    bias = graph.constant(f"{path}.bias", _f32(f64(module.bias)))
     normal = graph.add("LayerNormalization", [nhwc, weight, bias], path, axis=-1, epsilon=float(module.eps))
     return graph.add("Transpose", [normal], f"{path}.nchw", perm=[0, 3, 1, 2])
 
 
 def _write_layer_scale(graph: Graph, path: str, module: nn.Module, x: str) -> str:
     assert isinstance(module, LayerScale)
-    return graph.add("Mul", [x, graph.constant(f"{path}.weight", _f32(_f64(module.weight)[:, None, None]))], path)
+    return graph.add("Mul", [x, graph.constant(f"{path}.weight", _f32(f64(module.weight)[:, None, None]))], path)
 
 
 def _write_gelu(graph: Graph, path: str, module: nn.Module, x: str) -> str:
@@ -290,11 +286,6 @@ _LEAVES: dict[type[nn.Module], Callable[[Graph, str, nn.Module, str], str]] = {
 
 def _pair(value: int | tuple[int, ...]) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value)
-
-
-def _f64(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().cpu().double().numpy()
-    return array
 
 
 def _f32(array: Array) -> Array:

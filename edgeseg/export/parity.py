@@ -13,7 +13,7 @@ import torch
 from edgeseg.core.errors import GateError, RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import F32, U8, format_size
-from edgeseg.graph.geometry import FRAME, MASK
+from edgeseg.graph.geometry import FRAME, MASK, SCORES
 from edgeseg.model.config import InputConfig
 from edgeseg.model.network import SegModel
 
@@ -72,13 +72,14 @@ def compare(
     with progress.task("torch against the graph") as task:
         for image_hwc in frames:
             expected = torch_logits(model, spec, image_hwc)
-            logits, mask = session.run([_logits_name(graph), MASK], {FRAME: image_hwc[None]})
+            scores, mask = session.run([SCORES, MASK], {FRAME: image_hwc[None]})
             if mask.shape[1:] != expected.shape[1:]:
                 raise GateError("the graph gives a mask of another size", value=format_size(mask.shape[1:]))
             shares.append(float(np.mean(expected.argmax(0) == mask[0])))
             pixels.append(mask[0].size)
             largest = max(float(np.abs(expected).max()), 1e-12)
-            difference = max(difference, float(np.abs(logits[0] - expected).max()) / largest)
+            logits = scores[0, :, : expected.shape[1], : expected.shape[2]]
+            difference = max(difference, float(np.abs(logits - expected).max()) / largest)
             task.advance(note=f"{shares[-1]:.4%}")
     if not shares:
         raise RequestError("there are no frames to compare on", allowed="a source with at least one frame")
@@ -100,17 +101,11 @@ def torch_logits(model: SegModel, spec: InputConfig, image_hwc: U8) -> F32:
     return cropped
 
 
-def _logits_name(graph: onnx.ModelProto) -> str:
-    produced = {name for node in graph.graph.node for name in node.output}
-    return "logits" if "logits" in produced else "scores"
-
-
 def _session(graph: onnx.ModelProto) -> ort.InferenceSession:
     """A session that also gives the logits."""
     probe = onnx.ModelProto()
     probe.CopyFrom(graph)
-    name = _logits_name(graph)
-    probe.graph.output.append(next(value for value in probe.graph.value_info if value.name == name))
+    probe.graph.output.append(next(value for value in probe.graph.value_info if value.name == SCORES))
     options = ort.SessionOptions()
     options.log_severity_level = 3  # warnings about shapes it folds are not for people
     return ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -22,7 +22,7 @@ FORMAT = 1
 _PREFIX = "edgeseg."
 GEOMETRY_PREFIX = "geometry/"
 """Prefix of the constants and inner tensors of the geometry around the network."""
-GEOMETRY_TENSORS = frozenset({"frame", "pixels", "pixels.y", "pixels.uv", "logits", "mask", "confidence"})
+GEOMETRY_TENSORS = frozenset({"frame", "pixels", "pixels.y", "pixels.uv", "mask", "confidence"})
 """Tensors of the geometry that other rooms may name."""
 
 

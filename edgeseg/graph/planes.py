@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeseg.graph.geometry import CONFIDENCE, MASK, SCORES
-from edgeseg.graph.ir import UINT8, Array, Graph, Node
+from edgeseg.graph.geometry import CONFIDENCE, SCORES
+from edgeseg.graph.ir import Array, Graph, Node
 from edgeseg.graph.meta import GEOMETRY_PREFIX
 
 _P = GEOMETRY_PREFIX
@@ -22,28 +22,24 @@ def write_planes(graph: Graph) -> bool:
 
     Returns:
         False where it does not apply, and nothing changed: the network does not end with a linear enlargement by a
-        whole even factor, the graph gives confidences or resizes the mask, or the number of classes is not known.
+        whole even factor, the graph gives confidences, or the number of classes is not known.
     """
     producers = graph.producers()
-    enlarge, argmax = producers.get(SCORES), producers.get(f"{_P}index")
-    factor = 0 if enlarge is None else _linear_factor(graph, enlarge)
-    if not factor or enlarge is None or argmax is None or argmax.attrs.get("keepdims"):
+    enlarge, argmax, number = (producers.get(name) for name in (SCORES, f"{_P}index", f"{_P}index_float"))
+    if enlarge is None or argmax is None or number is None or CONFIDENCE in graph.output_names():
         return False
-    if CONFIDENCE in graph.output_names():
-        return False
+    factor = _linear_factor(graph, enlarge)
     classes = _channels(graph, producers.get(enlarge.inputs[0]))
-    if not classes:
+    if not factor or not classes:
         return False
-    cut = producers.get("logits")
-    graph.remove([node for name in (f"{_P}index", f"{_P}index_float", MASK) if (node := producers.get(name))])
-    graph.remove([enlarge, *([cut] if cut else [])])
+    graph.remove([enlarge, argmax, number])
     cells = _write_cells(graph, enlarge.inputs[0], classes, factor)
     index = _write_comparison(graph, cells, classes, factor)
-    plane = graph.add("DepthToSpace", [index], f"{_P}index_plane", blocksize=factor, mode="DCR")
-    if cut is not None:
-        plane = graph.add("Slice", [plane, *cut.inputs[1:]], f"{_P}index_cut")
-    flat = graph.add("Squeeze", [plane, graph.constant(f"{_P}axis1", [1])], f"{_P}index_float")
-    graph.add("Cast", [flat], MASK, to=UINT8)
+    if argmax.attrs["keepdims"]:
+        graph.add("DepthToSpace", [index], number.name, blocksize=factor, mode="DCR")
+    else:
+        plane = graph.add("DepthToSpace", [index], f"{_P}index_plane", blocksize=factor, mode="DCR")
+        graph.add("Squeeze", [plane, graph.constant(f"{_P}axis1", [1])], number.name)
     return True
 
 

@@ -6,7 +6,8 @@ import torch
 
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Silent
-from edgeseg.export.emit import emit_core, fold_input
+from edgeseg.export.emit import emit_core
+from edgeseg.export.fold import fold_input
 from edgeseg.export.parity import compare
 from edgeseg.export.run import RunFacts, canonical_model
 from edgeseg.graph import fix_frame_size, load_model, save_model, weights_sha256
@@ -21,6 +22,7 @@ VOCABULARY = [
     *({"stem": stem} for stem in ("patch4", "patch2", "conv4", "conv2", "pixel")),
     *({"blocks": (block,)} for block in ("convnext", "basic", "bottleneck", "plain")),
     *({"norm": "layer", "blocks": (block,)} for block in ("convnext", "basic", "bottleneck", "plain")),
+    *({"norm": "layer", "upsample": name} for name in ("transposed4_mean", "bilinear", "pixel_shuffle")),
     {"norm": "none"},
     *({"activation": name} for name in ("relu", "gelu", "gelu_tanh", "hardswish", "none")),
     *({"downsample": name} for name in ("conv", "max", "avg")),
@@ -87,7 +89,7 @@ def test_layers_bear_the_paths_of_their_modules(network, export):
         "encoder.1.0.pw2",
         "encoder.1.0.scale",
         "encoder.1.0.add",
-        "decoder.0.concat",
+        "decoder.0.skip.conv",
         "decoder.0.fuse.conv",
     } <= names
     assert all(node.output[0] == node.name for node in export(model).graph.node)
@@ -97,6 +99,15 @@ def test_batch_norm_and_layer_scale_leave_no_node(network, export):
     ops = [node.op_type for node in export(network()).graph.node]
     assert "BatchNormalization" not in ops
     assert "Mul" not in ops
+
+
+def test_a_fused_concatenation_is_a_sum(network, export):
+    for fields in ({}, {"norm": "layer"}, {"upsample": "pixel_shuffle"}, {"upsample": "bilinear"}):
+        nodes = {node.name: node for node in export(network(**fields)).graph.node}
+        assert "Concat" not in [node.op_type for node in nodes.values() if not node.name.startswith("geometry/")]
+        assert nodes["decoder.0.fuse.conv"].op_type == "Add"
+    unpool = export(network(upsample="max_unpool", downsample="max")).graph
+    assert "decoder.0.concat" in {node.name for node in unpool.node}
 
 
 def test_layer_scale_stays_where_fp16_weight_scales_would_underflow(network, export):

@@ -42,6 +42,11 @@ def test_at_a_multiple_of_the_stride_there_is_no_pad_and_no_slice_and_the_mask_i
     np.testing.assert_array_equal(before["mask"], after["mask"])
 
 
+def test_what_was_padded_is_cut_off_one_plane_not_off_every_class():
+    cut = next(node for node in fix_frame_size(sample_model(), (37, 53)).graph.node if node.op_type == "Slice")
+    assert cut.input[0] == "geometry/index_float"
+
+
 def test_padding_repeats_the_edge(run, picture):
     size = (37, 53)
     frames = picture(*size)
@@ -65,7 +70,7 @@ def test_a_resize_in_the_graph_keeps_the_frames_size(run, picture, network):
 
 
 def _identity(geometry: Geometry):
-    """A network that returns its pixels: what the resize does becomes visible in `logits`."""
+    """A network that returns its pixels: what the resize does becomes visible in `pixels`."""
     core = Graph(
         inputs=[Value("pixels", FLOAT, ("batch", 3, "h", "w"))],
         outputs=[Value("scores", FLOAT, ("batch", 3, "h", "w"))],
@@ -108,7 +113,7 @@ def test_the_mask_comes_back_by_nearest_centres(run):
     frames = np.random.default_rng(0).integers(0, 256, (1, 30, 48, 3)).astype(np.uint8)
     model = _identity(Geometry(stride=1, frame_size=(30, 48), layers_size=(13, 20), batch=1))
     seen = run(model, frames, "scores", "mask")
-    small = seen["scores"].argmax(1)[0]
+    small = seen["scores"].argmax(1)[0]  # no padding here: the stride is 1
     rows = np.floor((np.arange(30) + 0.5) * 13 / 30).astype(int)
     columns = np.floor((np.arange(48) + 0.5) * 20 / 48).astype(int)
     np.testing.assert_array_equal(seen["mask"][0], small[rows][:, columns])
