@@ -16,8 +16,19 @@ from edgeseg.model.presets import preset, preset_names
 if TYPE_CHECKING:
     from edgeseg.model.network import SegModel
     from edgeseg.model.run import LoadedRun
+    from edgeseg.model.summary import NetworkSummary
 
-__all__ = ["InputConfig", "ModelConfig", "build_model", "load_run", "open_run", "preset", "preset_names"]
+__all__ = [
+    "InputConfig",
+    "ModelConfig",
+    "build_model",
+    "describe",
+    "load_encoder",
+    "load_run",
+    "open_run",
+    "preset",
+    "preset_names",
+]
 
 
 def build_model(config: ModelConfig, num_classes: int, *, seed: int = 0) -> SegModel:
@@ -26,6 +37,22 @@ def build_model(config: ModelConfig, num_classes: int, *, seed: int = 0) -> SegM
     from edgeseg.model import network
 
     return network.build_model(config, num_classes, seed=seed)
+
+
+def describe(config: ModelConfig, num_classes: int, size: Size) -> NetworkSummary:
+    """Parameters, multiply-adds and receptive field of a config; see `summary.describe`."""
+    require("torch", what="counting a network")
+    from edgeseg.model import summary
+
+    return summary.describe(config, num_classes, size)
+
+
+def load_encoder(model: SegModel, source: str) -> None:
+    """Encoder weights that others trained, loaded by name; see `pretrained.load_encoder`."""
+    require("torch", "safetensors", what="--encoder-weights")
+    from edgeseg.model import pretrained
+
+    pretrained.load_encoder(model, source)
 
 
 def load_run(run: Path) -> LoadedRun:

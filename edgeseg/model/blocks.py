@@ -10,7 +10,7 @@ Leaves (one input, one output, no state between calls)
     MeanTransposed2d     a ConvTranspose2d, 4x4 stride 2 padding 1, overlaps averaged; the bias is added afterwards
     nn.BatchNorm2d       always right after a convolution: folds into it exactly
     LayerNorm2d          over channels, at each pixel
-    LayerScale           one factor a channel, right after a convolution or its BatchNorm2d: folds too
+    LayerScale           one factor a channel, right after a convolution or its normalisation: folds too
     StochasticDepth      the identity in eval mode
     nn.ReLU, nn.GELU (approximate = "none" or "tanh"), nn.Hardswish, nn.Identity
     nn.MaxPool2d, nn.AvgPool2d    2x2, stride 2

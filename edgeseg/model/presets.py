@@ -50,10 +50,19 @@ _PUBLISHED: dict[str, ModelConfig] = {
     )
 }
 
+# Not for a vehicle: the two ends of the scale between detail and context, at the multiply-adds of edge-s. The first
+# never lowers the resolution; the second classifies patches, and is made per-pixel by enlarging its answers.
+_CONTRASTS: dict[str, ModelConfig] = {
+    "full-resolution": ModelConfig(name="full-resolution", stem="pixel", widths=(10,), depths=(3,)),
+    "patch-classifier": ModelConfig(
+        name="patch-classifier", stem="patch4", widths=(32, 64, 112, 160), depths=(2, 2, 3, 1)
+    ),
+}
+
 
 def preset_names() -> list[str]:
     """Names that `preset` knows; `NAME-ln` is NAME with LayerNorm and GELU instead of BatchNorm and ReLU."""
-    return [*_EDGE, *(f"{name}-ln" for name in _EDGE), *_PUBLISHED]
+    return [*_EDGE, *(f"{name}-ln" for name in _EDGE), *_PUBLISHED, *_CONTRASTS]
 
 
 def preset(name: str) -> ModelConfig:
@@ -62,8 +71,9 @@ def preset(name: str) -> ModelConfig:
     Raises:
         RequestError: An unknown name; names the nearest one.
     """
-    if name in _PUBLISHED:
-        return _PUBLISHED[name]
+    fixed = _PUBLISHED | _CONTRASTS
+    if name in fixed:
+        return fixed[name]
     base = name.removesuffix("-ln")
     if base not in _EDGE:
         raise unknown_name("model", name, preset_names(), fix="edgeseg train --model edge-m")

@@ -10,17 +10,28 @@ from types import TracebackType
 import msgspec
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgeseg.core.artefacts import atomic_file
 from edgeseg.core.clock import now_ns
 from edgeseg.core.config import convert, read_toml
-from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.core.types import U8, Classes, Runner, RunnerSpec, RunTimes, Size, Ticket, format_size
+from edgeseg.core.errors import RequestError
+from edgeseg.core.types import U8, Classes, Runner, RunnerSpec, RunTimes, Size, Ticket
 from edgeseg.model.config import InputConfig, ModelConfig
 from edgeseg.model.network import SegModel, build_model
+from edgeseg.model.weights import load_weights, save_weights
+
+__all__ = [
+    "CONFIG_FILE",
+    "DONE_FILE",
+    "WEIGHTS_FILE",
+    "LoadedRun",
+    "TorchRunner",
+    "load_run",
+    "load_weights",
+    "open_run",
+    "predict",
+    "save_weights",
+]
 
 CONFIG_FILE = "config.toml"
 WEIGHTS_FILE = "weights.safetensors"
@@ -51,54 +62,6 @@ class LoadedRun:
     config: ModelConfig
     input: InputConfig
     classes: Classes
-
-
-def save_weights(path: Path, model: SegModel) -> None:
-    """Write the state of `model` as safetensors, atomically; the names are those of its `state_dict`."""
-    state = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    with atomic_file(path) as temporary:
-        save_file(state, temporary)
-
-
-def load_weights(path: Path, model: SegModel) -> None:
-    """Read a state that `save_weights` wrote into `model`; every name and shape must match.
-
-    Floating-point tensors may be stored narrower (fp16), and are widened.
-
-    Raises:
-        RequestError: There is no such file.
-        VerifyError: Not safetensors, truncated, or of another network; names the first tensor that differs.
-    """
-    state = read_tensors(path)
-    expected = model.state_dict()
-    odd = sorted(state.keys() ^ expected.keys())
-    if odd:
-        kind = "misses" if odd[0] in expected else "has an unknown"
-        raise VerifyError(f"the weights are of another network: the file {kind} tensor {odd[0]}", value=path)
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise VerifyError(
-                "the weights are of another network",
-                value=f"{name} is {list(state[name].shape)} in {path}",
-                allowed=f"{list(tensor.shape)}",
-            )
-    model.load_state_dict(state)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name.
-
-    Raises:
-        RequestError: There is no such file.
-        VerifyError: Truncated, or not safetensors.
-    """
-    if not path.is_file():
-        raise RequestError("the weights file does not exist", value=path, allowed="a .safetensors file")
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise VerifyError("the weights cannot be read", value=f"{path}: {error}", allowed="safetensors") from error
-    return tensors
 
 
 def load_run(run: Path) -> LoadedRun:
@@ -210,6 +173,7 @@ class TorchRunner:
         self._pending: deque[tuple[Ticket, _Lease]] = deque()
         self._input: U8 | None = None
         self._submitted = 0
+        self._entered = 0
 
     @property
     def spec(self) -> RunnerSpec:
@@ -222,6 +186,9 @@ class TorchRunner:
         return len(self._free)
 
     def __enter__(self) -> TorchRunner:
+        self._entered += 1
+        if self._entered > 1:
+            return self
         size = (self._spec.batch, *self._spec.frame_size)
         self._run.model.to(self._device)
         self._input = np.zeros((*size, 3), np.uint8)
@@ -231,43 +198,44 @@ class TorchRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
         self._pending.clear()
         self._free = deque()
         self._input = None
 
     def input_view(self) -> U8:
         """Memory of the next submission, uint8 [N, H, W, 3]."""
-        return self._entered()
+        if self._input is None:
+            raise RequestError("the runner is not open", allowed="inside its `with` block")
+        return self._input
 
     def submit(self, frames_nhwc: U8) -> Ticket:
-        """Run one batch; torch gives no overlap worth having here, so the work is done on return.
+        """Run one batch; the work is done on return, so any number may wait to be collected, up to the ring's size.
 
         Raises:
             RequestError: A batch of another shape or dtype.
-            BufferError: Every output buffer is leased out, or a batch waits to be collected.
+            BufferError: Every output buffer is leased out.
         """
-        expected = self._entered().shape
+        expected = self.input_view().shape
         if frames_nhwc.shape != expected or frames_nhwc.dtype != np.uint8:
             raise RequestError(
                 "the frame does not fit this runner",
                 value=f"{frames_nhwc.dtype} {list(frames_nhwc.shape)}",
                 allowed=f"uint8 {list(expected)}",
-                fix=f"--frame-size {format_size((frames_nhwc.shape[1], frames_nhwc.shape[2]))}"
-                if frames_nhwc.ndim == 4
-                else None,
             )
-        if self._pending:
-            raise BufferError("one batch is in flight: collect it first")
         if not self._free:
             raise BufferError(f"all {_RING} outputs are leased out")
-        mask = self._free.popleft()
         start = now_ns()
         frames = torch.from_numpy(np.ascontiguousarray(frames_nhwc)).to(self._device)
         copied = now_ns()
-        ids = predict(self._run.model, frames, self._run.input).argmax(1).to(torch.uint8)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # the reference is fp32, on a GPU too
+            ids = predict(self._run.model, frames, self._run.input).argmax(1).to(torch.uint8)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         ran = now_ns()
+        mask = self._free.popleft()
         mask[...] = ids.cpu().numpy()
         times = RunTimes(copied - start, ran - copied, now_ns() - ran)
         ticket = Ticket(self._submitted)
@@ -284,8 +252,3 @@ class TorchRunner:
     def infer(self, frames_nhwc: U8) -> _Lease:
         """`collect(submit(frames_nhwc))`."""
         return self.collect(self.submit(frames_nhwc))
-
-    def _entered(self) -> U8:
-        if self._input is None:
-            raise RuntimeError("TorchRunner is used outside its `with` block")
-        return self._input
