@@ -59,7 +59,7 @@ NOISE = (
         ),
         (
             "Error reading CUDA GPU properties: In getCurrentCC at /_src/runtime/dispatch/planHeaders.cpp:130 "
-            "(cudaError 35: CUDA driver version is insufficient for CUDA runtime version) Ensure that it is up to date.",
+            "(cudaError 35: CUDA driver version is insufficient for CUDA runtime version) Ensure that.",
             UnavailableError,
             "missing or too old",
         ),

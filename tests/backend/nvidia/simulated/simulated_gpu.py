@@ -217,3 +217,5 @@ class Gpu:
 GPU = Gpu()
 if os.environ.get("EDGESEG_SIMULATED_INTEGRATED"):
     GPU.reset(integrated=True)
+if os.environ.get("EDGESEG_SIMULATED_ABSENT"):
+    GPU.reset(present=False)
