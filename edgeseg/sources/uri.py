@@ -40,6 +40,12 @@ _IMAGES = SourceKind("images", "images", "ImagesSource", file_like=True)
 _V4L2 = SourceKind("V4L2 camera", "v4l2", "V4l2Source")
 _SCHEMES = {
     "pattern:": SourceKind("test pattern", "pattern", "PatternSource"),
+    "rtsp://": SourceKind("RTSP camera", "rtsp", "rtsp_source"),
+    "rtsps://": SourceKind("RTSP camera", "rtsp", "rtsp_source"),
+    "http://": SourceKind("HTTP camera", "mjpeg", "MjpegSource"),
+    "https://": SourceKind("HTTP camera", "mjpeg", "MjpegSource"),
+    "csi://": SourceKind("CSI camera", "csi", "CsiSource"),
+    "gst:": SourceKind("GStreamer pipeline", "gst", "GstSource"),
     "street:": SourceKind("street scenes", "street", "StreetSource", file_like=True),
 }
 

@@ -1,0 +1,85 @@
+"""The GStreamer pipelines that this toolkit writes itself, so that nobody has to.
+
+All end the same way: nothing queues. A leaky queue of one frame keeps the newest; `sync=false` shows it at once.
+Decoding is the board's own where it has one. OpenCV's appsink takes BGR, so a `videoconvert` stands at the end of
+each: the one conversion on the CPU, about a millisecond at 720p.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from edgeseg.core.types import Size
+
+NEWEST = "queue max-size-buffers=1 max-size-bytes=0 max-size-time=0 leaky=downstream"
+"""A queue of one frame, in which the newer one replaces the older one."""
+_RTSP_LATENCY_MS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Which of the elements that matter this machine has."""
+
+    nvidia: bool
+
+    @classmethod
+    def probe(cls) -> Elements:
+        """Ask GStreamer's registry; nothing is there without its tools."""
+        return cls(nvidia=has_element("nvvidconv"))
+
+
+def has_element(name: str) -> bool:
+    """Whether GStreamer has an element of that name."""
+    tool = shutil.which("gst-inspect-1.0")
+    if tool is None:
+        return False
+    return subprocess.run([tool, "--exists", name], capture_output=True, timeout=20, check=False).returncode == 0
+
+
+def csi(sensor: int, size: Size, rate_hz: int) -> str:
+    """A CSI camera through NVIDIA's Argus: debayered and scaled by the board's image processor."""
+    height, width = size
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} ! "
+        f"video/x-raw(memory:NVMM),width={width},height={height},framerate={rate_hz}/1 ! "
+        f"{NEWEST} ! nvvidconv ! video/x-raw,format=BGRx"
+    )
+
+
+def rtsp(address: str, elements: Elements) -> str:
+    """An RTSP camera: over TCP, with a short jitter buffer that drops instead of growing.
+
+    `decodebin` picks the decoder of the highest rank, which is the hardware's where there is one; it starts at a key
+    frame, and damaged frames before one are not shown.
+    """
+    parts = urlsplit(address)
+    place = f"{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    location = f"{parts.scheme}://{place}{f'?{parts.query}' if parts.query else ''}"
+    source = f"rtspsrc location={quote(location)} protocols=tcp latency={_RTSP_LATENCY_MS} drop-on-latency=true"
+    if parts.username is not None:
+        source += f" user-id={quote(unquote(parts.username))} user-pw={quote(unquote(parts.password or ''))}"
+    convert = " ! nvvidconv ! video/x-raw,format=BGRx" if elements.nvidia else ""
+    return f"{source} ! decodebin ! {NEWEST}{convert}"
+
+
+def to_appsink(pipeline: str) -> str:
+    """The end of a pipeline that OpenCV reads."""
+    if "appsink" in pipeline:
+        return pipeline
+    return f"{pipeline} ! videoconvert ! video/x-raw,format=BGR ! appsink max-buffers=1 drop=true sync=false"
+
+
+def to_pipe(pipeline: str) -> str:
+    """The end of a pipeline whose pictures come through a pipe, self-describing (YUV4MPEG2)."""
+    return (
+        f"{pipeline} ! {NEWEST} ! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1 sync=false async=false"
+    )
+
+
+def quote(value: str) -> str:
+    """A property value as gst-launch reads it: in quotes, with quotes and backslashes escaped."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

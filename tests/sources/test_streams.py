@@ -1,0 +1,361 @@
+"""Network cameras and pipelines: real servers on loopback where this machine has them, the texts everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.core.clock import CaptureClock
+from edgeseg.core.errors import DataError, RequestError, SourceLostError, UnavailableError
+from edgeseg.sources import open_source, pipelines
+from edgeseg.sources.gst import GstSource
+from edgeseg.sources.mjpeg import MjpegSource
+from edgeseg.sources.ptsclock import MinimumDelay
+from edgeseg.sources.rtsp import FfmpegRtspSource
+
+HERE = Path(__file__).parent
+SYSTEM_PYTHON = "/usr/bin/python3"
+MS = 1_000_000
+
+
+def jpeg(value: int, size: tuple[int, int] = (48, 64)) -> bytes:
+    return bytes(cv2.imencode(".jpg", np.full((*size, 3), value, np.uint8))[1])
+
+
+def part(data: bytes) -> bytes:
+    return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data) + data + b"\r\n"
+
+
+# ---------------------------------------------------------------- HTTP
+
+
+class Camera:
+    """A camera that sends what a test tells it to."""
+
+    def __init__(self, header: bytes) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.request = b""
+        self.send: list[bytes | threading.Event] = []
+        self.header = header
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self.listener.accept()
+            with connection:
+                self.request = connection.recv(4096)
+                connection.sendall(self.header)
+                for item in self.send:
+                    if isinstance(item, threading.Event):
+                        item.wait(10)
+                    else:
+                        connection.sendall(item)
+
+    def close(self) -> None:
+        self.listener.close()
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 0.1).close()
+        self.thread.join(10)
+
+
+@pytest.fixture
+def camera() -> Iterator[Callable[..., Camera]]:
+    cameras = []
+
+    def make(
+        *send: bytes | threading.Event,
+        header: bytes = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n",
+    ) -> Camera:
+        one = Camera(header)
+        one.send = list(send)
+        cameras.append(one)
+        return one
+
+    yield make
+    for one in cameras:
+        one.close()
+
+
+def test_http_frames_come_whole_and_credentials_only_go_into_the_request(camera: Callable[..., Camera]) -> None:
+    release = threading.Event()
+    thumbnail = b"\xff\xd8\xff\xe1 a thumbnail inside \xff\xd9"
+    second = jpeg(90)
+    second = second[:2] + b"\xff\xfe" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + second[2:]
+    one = camera(part(jpeg(60)) + b"--frame", release, part(second)[7:] + b"--frame")
+    source = MjpegSource(f"http://driver:secret@127.0.0.1:{one.port}/video?size=big")
+    info = source.open()
+    assert (info.size, info.live, info.coding) == ((48, 64), True, "intra")
+    assert "secret" not in info.uri
+    assert source.grab()
+    assert abs(int(source.retrieve().image_hwc.mean()) - 60) <= 1
+    release.set()
+    assert source.grab()
+    frame = source.retrieve(np.zeros((48, 64, 3), np.uint8))
+    assert (frame.id, abs(int(frame.image_hwc.mean()) - 90) <= 1) == (1, True)
+    source.close()
+    assert b"GET /video?size=big " in one.request
+    assert b"Authorization: Basic ZHJpdmVyOnNlY3JldA==" in one.request
+
+
+def test_http_frames_that_waited_are_skipped_and_counted(camera: Callable[..., Camera]) -> None:
+    gate = threading.Event()
+    one = camera(
+        part(jpeg(10)) + b"--frame",
+        gate,
+        b"".join(part(jpeg(20 + 10 * i))[0 if i else 7 :] for i in range(5)) + b"--frame",
+    )
+    source = MjpegSource(f"http://127.0.0.1:{one.port}/")
+    source.open()
+    source.grab()
+    gate.set()
+    one.thread.join(10)
+    ids = []
+    with pytest.raises(SourceLostError):
+        while source.grab():
+            ids.append(source.retrieve().id)
+    assert ids[-1] == 5, "every picture counts, whether or not it was shown"
+    source.close()
+
+
+def test_http_a_damaged_picture_is_refused_and_a_closed_connection_is_lost(camera: Callable[..., Camera]) -> None:
+    gate = threading.Event()
+    broken = jpeg(50)[:3] + b"\0" * 40 + b"\xff\xd9"
+    one = camera(part(jpeg(60)) + b"--frame", gate, part(broken)[7:] + b"--frame")
+    source = MjpegSource(f"http://127.0.0.1:{one.port}/")
+    source.open()
+    source.grab()
+    gate.set()
+    assert source.grab()
+    with pytest.raises(DataError, match="does not decode"):
+        source.retrieve()
+    with pytest.raises(SourceLostError, match="gone"):
+        source.grab()
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "header", [b"HTTP/1.0 404 Not Found\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n<html>"]
+)
+def test_http_what_is_no_camera_is_refused(camera: Callable[..., Camera], header: bytes) -> None:
+    one = camera(header=header)
+    with pytest.raises(UnavailableError, match="no pictures"):
+        MjpegSource(f"http://127.0.0.1:{one.port}/").open()
+
+
+def test_http_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(UnavailableError, match="does not answer"):
+        open_source(f"http://127.0.0.1:{port}/").open()
+
+
+# ---------------------------------------------------------------- the texts of pipelines
+
+
+def test_every_pipeline_keeps_one_frame_and_drops_the_rest() -> None:
+    elements = pipelines.Elements(nvidia=True)
+    for text in (pipelines.csi(0, (720, 1280), 30), pipelines.rtsp("rtsp://10.0.0.1/front", elements)):
+        assert "leaky=downstream" in text
+        end = pipelines.to_appsink(text)
+        assert end.endswith("appsink max-buffers=1 drop=true sync=false")
+
+
+def test_rtsp_goes_over_tcp_with_a_short_buffer_and_credentials_apart_from_the_address() -> None:
+    text = pipelines.rtsp("rtsp://driver:a%22b@10.0.0.1:8554/front?x=1", pipelines.Elements(nvidia=False))
+    assert 'location="rtsp://10.0.0.1:8554/front?x=1"' in text
+    assert 'user-id="driver" user-pw="a\\"b"' in text
+    assert "protocols=tcp latency=50 drop-on-latency=true" in text
+    assert "nvvidconv" not in text
+
+
+def test_an_appsink_that_a_person_wrote_is_left_alone() -> None:
+    text = "videotestsrc ! appsink name=mine"
+    assert pipelines.to_appsink(text) == text
+
+
+def test_csi_options() -> None:
+    with pytest.raises(RequestError, match="size"):
+        open_source("csi://0?siz=720x1280")
+    with pytest.raises(RequestError, match="csi://N"):
+        open_source("csi://front")
+    with pytest.raises(RequestError, match="empty pipeline"):
+        open_source("gst:")
+
+
+@pytest.mark.skipif(Path("/etc/nv_tegra_release").exists(), reason="on a Jetson the element is there")
+def test_csi_without_argus_is_explained() -> None:
+    with pytest.raises(UnavailableError, match="only a Jetson has"):
+        open_source("csi://0").open()
+
+
+# ---------------------------------------------------------------- real pipelines
+
+
+needs_launch = pytest.mark.skipif(
+    shutil.which("gst-launch-1.0") is None, reason="needs gst-launch-1.0 (apt install gstreamer1.0-tools)"
+)
+
+
+@needs_launch
+def test_a_pipeline_runs_in_a_child_process_where_opencv_has_no_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.sources.gst.opencv_has_gstreamer", lambda: False)
+    source = GstSource("gst:videotestsrc num-buffers=20 pattern=red ! video/x-raw,width=64,height=48,framerate=30/1")
+    info = source.open()
+    assert (info.size, info.rate_hz, info.live) == ((48, 64), 30.0, True)
+    out = np.zeros((48, 64, 3), np.uint8)
+    assert source.grab()
+    frame = source.retrieve(out)
+    assert np.shares_memory(frame.image_hwc, out)
+    blue, _, red = out.reshape(-1, 3).mean(axis=0)
+    assert red > 200 > 50 > blue
+    with pytest.raises(SourceLostError):
+        while source.grab():
+            pass
+    source.close()
+    source.close()
+
+
+@needs_launch
+def test_a_pipeline_that_cannot_be_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.sources.gst.opencv_has_gstreamer", lambda: False)
+    with pytest.raises(UnavailableError, match="nosuchelement"):
+        GstSource("gst:nosuchelement").open()
+
+
+@pytest.fixture
+def system_site(tmp_path: Path) -> Path:
+    """What the distribution's Python needs to import this package beside its own OpenCV, which has GStreamer."""
+    if sys.version_info[:2] != _system_version() or not _system_opencv_has_gstreamer():
+        pytest.skip("needs the distribution's python3-opencv, of this Python's version, with GStreamer")
+    for name in ("msgspec", "PIL"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        (tmp_path / name).symlink_to(Path(spec.origin).parent)
+    (tmp_path / "edgeseg").symlink_to(HERE.parents[1] / "edgeseg")
+    return tmp_path
+
+
+def _system_version() -> tuple[int, ...]:
+    command = [SYSTEM_PYTHON, "-c", "import sys; print(*sys.version_info[:2])"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return tuple(int(item) for item in done.stdout.split())
+
+
+def _system_opencv_has_gstreamer() -> bool:
+    command = [SYSTEM_PYTHON, "-c", "import cv2; print(cv2.getBuildInformation())"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return any("GStreamer:" in line and "YES" in line for line in done.stdout.splitlines())
+
+
+def test_a_real_pipeline_through_the_distributions_opencv(system_site: Path) -> None:
+    code = """
+from edgeseg.sources import open_source
+source = open_source("gst:videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=30/1")
+info = source.open()
+for _ in range(5):
+    assert source.grab()
+    frame = source.retrieve()
+source.close()
+print(info.size, frame.id, frame.image_hwc.shape)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(system_site)}
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-c", code], capture_output=True, text=True, check=False, env=environment, timeout=60
+    )
+    assert done.stdout.strip() == "(48, 64) 4 (48, 64, 3)", done.stderr
+
+
+@pytest.fixture
+def rtsp_server() -> Iterator[Callable[[int], subprocess.Popen[str]]]:
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    if subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode:
+        pytest.skip("needs gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-ugly for the distribution's Python")
+    running = []
+
+    def start(port: int) -> subprocess.Popen[str]:
+        command = [SYSTEM_PYTHON, str(HERE / "rtsp_server.py"), str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_rtsp_through_ffmpeg_and_a_server_that_dies(
+    rtsp_server: Callable[[int], subprocess.Popen[str]], unused_port: int
+) -> None:
+    server = rtsp_server(unused_port)
+    source = FfmpegRtspSource(f"rtsp://driver:secret@127.0.0.1:{unused_port}/test")
+    info = source.open()
+    assert (info.size, info.coding, info.clock) == ((240, 320), "inter", CaptureClock.PTS)
+    assert "secret" not in info.uri
+    stamps = []
+    for _ in range(10):
+        assert source.grab()
+        stamps.append(source.retrieve().t_capture_ns)
+    assert np.median(np.diff(stamps)) == pytest.approx(40 * MS, rel=0.05), "the stream's own clock, not the network's"
+    server.kill()
+    with pytest.raises(SourceLostError):
+        while source.grab():
+            pass
+    with pytest.raises(UnavailableError, match=r"\*\*\*@"):
+        source.open()
+    rtsp_server(unused_port)
+    assert source.open().size == (240, 320)
+    source.close()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+# ---------------------------------------------------------------- the clock of a stream
+
+
+def test_jitter_of_the_network_does_not_reach_capture_times() -> None:
+    rng = np.random.default_rng(0)
+    clock = MinimumDelay()
+    times = [clock.capture_ns(i * 40 * MS, round((7 * 1000 + i * 40 + rng.exponential(8)) * MS)) for i in range(500)]
+    errors_ms = np.abs(np.diff(times[50:]) / MS - 40)
+    assert errors_ms.max() < 1.0
+
+
+def test_a_delay_that_grows_is_seen() -> None:
+    clock = MinimumDelay()
+    delay = 0.0
+    for i in range(500):
+        host_ns = round((1000 + i * 40 + max(0, i - 100) * 0.4) * MS)
+        delay = (host_ns - clock.capture_ns(i * 40 * MS, host_ns)) / MS
+    assert delay == pytest.approx(160, abs=3)
+
+
+def test_a_jump_of_the_stamps_starts_afresh() -> None:
+    clock = MinimumDelay()
+    for i in range(100):
+        pts_ns = (i * 40 + (0 if i < 50 else 3_600_000)) * MS
+        host_ns = (5000 + i * 40) * MS
+        assert clock.capture_ns(pts_ns, host_ns) == host_ns

@@ -1,0 +1,190 @@
+"""Throughput of the live loop on a file, beside the usual one-thread loop and the ideal overlap, in one run.
+
+    python tools/compare_loops.py BUNDLE VIDEO [--rounds 5] [--frames 200] [--json]
+    python tools/compare_loops.py null:20 VIDEO          an engine that only waits 20 ms (simulated)
+
+Everything is measured in turns, round by round, so that all parts see the same machine: decoding alone, the engine
+alone, a loop in one thread (read, infer; then also draw and encode), and `edgeseg live` at WAIT without and with an
+overlay video. The ideal overlap is `cores / (decode core-ms + engine core-ms)`, and never above the engine's own rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgeseg.backend import open_null
+from edgeseg.core.clock import cpu_ns, now_ns
+from edgeseg.core.types import U8, Classes, Runner, Sink
+from edgeseg.live import run_live
+from edgeseg.live.engine import open_engine
+from edgeseg.live.request import LiveRequest, LoadedEngine
+from edgeseg.sinks.overlay import OverlayPainter
+from edgeseg.sinks.video import VideoSink
+from edgeseg.sources import open_source
+
+_CLASSES = Classes(names=("a", "b"), palette_rgb=((255, 0, 0), (0, 0, 255)))
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engine", help="bundle, zoo:NAME, ONNX file, or null:MS")
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=200, help="frames of one measurement")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    report = compare(options.engine, options.video, options.rounds, options.frames)
+    if options.json:
+        sys.stdout.write(json.dumps(report) + "\n")
+        return
+    for name, value in report.items():
+        print(f"{name:<34} {value:8.3f}")
+
+
+def compare(engine: str, video: Path, rounds: int, frames: int) -> dict[str, float]:
+    """Medians over the rounds, by name."""
+    source = open_source(video)
+    size = source.open().size
+    source.close()
+    make = _runner_maker(engine, size)
+    images = list(itertools.islice(_decoded(video), 8))
+    measured: dict[str, list[float]] = {}
+
+    def keep(name: str, value: float) -> None:
+        measured.setdefault(name, []).append(value)
+
+    cores = float(len(os.sched_getaffinity(0)))
+    for _ in range(rounds):
+        wall, cpu = _timed(lambda: _drain(_decoded(video), frames), frames)
+        keep("decode ms", wall)
+        keep("decode core-ms", cpu)
+        decode_cpu = cpu
+        with make() as runner:
+            _infer(runner, images, 10)
+            wall, cpu = _timed(lambda runner=runner: _infer(runner, images, frames), frames)  # type: ignore[misc]
+        keep("engine ms", wall)
+        keep("engine core-ms", cpu)
+        ideal = min(1e3 / wall, cores * 1e3 / (decode_cpu + cpu))
+        keep("ideal overlap frames/s", ideal)
+        one = 1e3 / _timed(lambda: _one_thread(make(), video, frames, None), frames)[0]
+        keep("one thread frames/s", one)
+        live = _live(make(), video, frames, [])
+        keep("edgeseg live frames/s", live)
+        keep("edgeseg live / ideal", live / ideal)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "one.mp4"
+            both = 1e3 / _timed(lambda path=path: _one_thread(make(), video, frames, path), frames)[0]  # type: ignore[misc]
+            keep("one thread + overlay frames/s", both)
+            keep("edgeseg live + overlay frames/s", _live(make(), video, frames, [VideoSink(Path(folder) / "live.mp4")]))
+    return {"cores": cores, **{name: statistics.median(values) for name, values in measured.items()}}
+
+
+def _runner_maker(engine: str, size: tuple[int, int]) -> Callable[[], Runner]:
+    if engine.startswith("null:"):
+        return lambda: open_null(_CLASSES, size, latency_ms=float(engine.removeprefix("null:")))
+    known = open_engine(engine)
+    return lambda: known.load(size)
+
+
+def _decoded(video: Path) -> Iterator[U8]:
+    """Frames of the video, over and over."""
+    while True:
+        source = open_source(video)
+        out = np.empty((*source.open().size, 3), np.uint8)
+        while source.grab():
+            yield source.retrieve(out).image_hwc
+        source.close()
+
+
+def _drain(frames: Iterator[U8], count: int) -> None:
+    for _ in itertools.islice(frames, count):
+        pass
+
+
+def _infer(runner: Runner, images: list[U8], count: int) -> None:
+    for index in range(count):
+        runner.infer(images[index % len(images)][None]).release()
+
+
+def _one_thread(runner: Runner, video: Path, count: int, overlay: Path | None) -> None:
+    """The usual loop: read, infer, and with a path also draw and encode."""
+    with runner:
+        writer = painter = None
+        for image in itertools.islice(_decoded(video), count):
+            with runner.infer(image[None]) as output:
+                if overlay is None:
+                    continue
+                if writer is None or painter is None:
+                    painter = OverlayPainter(runner.spec.classes)
+                    writer = cv2.VideoWriter(
+                        str(overlay), cv2.VideoWriter.fourcc(*"mp4v"), 25, runner.spec.frame_size[::-1]
+                    )
+                writer.write(_blend(image, output.mask_nhw[0], runner.spec.classes))
+        if writer is not None:
+            writer.release()
+
+
+def _blend(image: U8, mask: U8, classes: Classes) -> U8:
+    colours = np.array(classes.palette_rgb, np.uint8)[:, ::-1][np.minimum(mask, len(classes) - 1)]
+    return cv2.addWeighted(image, 0.5, colours, 0.5, 0)  # type: ignore[no-any-return]
+
+
+def _live(runner: Runner, video: Path, count: int, sinks: list[Sink]) -> float:
+    """Frames a second of the loop between its first and its last result."""
+    summary = run_live(LiveRequest(engine=LoadedEngine(runner), sources=[_Endless(video, count)], sinks=sinks))
+    assert summary.drops == {}, summary.drops
+    assert summary.fps is not None
+    return summary.fps
+
+
+class _Endless:
+    """A video played over and over until `count` frames have come."""
+
+    def __init__(self, video: Path, count: int) -> None:
+        self._source = open_source(video)
+        self._count = count
+        self._number = -1
+
+    def open(self):  # type: ignore[no-untyped-def] # noqa: ANN201
+        return self._source.open()
+
+    def grab(self) -> bool:
+        self._number += 1
+        if self._number >= self._count:
+            return False
+        if not self._source.grab():
+            self._source.close()
+            self._source.open()
+            return self._source.grab()
+        return True
+
+    def retrieve(self, out_hwc: U8 | None = None):  # type: ignore[no-untyped-def] # noqa: ANN201
+        from dataclasses import replace
+
+        return replace(self._source.retrieve(out_hwc), id=self._number)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _timed(work: Callable[[], None], count: int) -> tuple[float, float]:
+    """Wall and processor milliseconds a unit."""
+    wall, cpu = now_ns(), cpu_ns()
+    work()
+    return (now_ns() - wall) / 1e6 / count, (cpu_ns() - cpu) / 1e6 / count
+
+
+if __name__ == "__main__":
+    main()
