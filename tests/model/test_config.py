@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -58,3 +60,13 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 def test_an_impossible_input_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="allowed"):
         InputConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_the_door_and_the_presets_need_no_torch() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+from edgeseg.model import preset, preset_names
+assert all(preset(name).stride for name in preset_names())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from urllib.error import URLError
 
 import msgspec
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import convnext_tiny
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.core.errors import RequestError, UnavailableError, VerifyError
 from edgeseg.model import build_model, load_encoder, preset
 from edgeseg.model.network import SegModel
 from edgeseg.model.pretrained import load_encoder_state
@@ -123,3 +125,19 @@ def test_unknown_names_and_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "foreign.safetensors").write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(VerifyError, match="cannot be read"):
         load_encoder(model, str(tmp_path / "foreign.safetensors"))
+
+
+def test_weights_that_cannot_be_fetched_name_the_way_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(UnavailableError, match=r"no route to host.*--encoder-weights FILE"):
+        load_encoder(build_model(SMALL, 11), "torchvision:convnext_tiny")
+
+
+def test_without_timm_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.core.deps._found", lambda package: package != "timm")
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(UnavailableError, match=r"--encoder-weights timm:convnext_atto needs the package timm"):
+        load_encoder(build_model(SMALL, 11), "timm:convnext_atto")
