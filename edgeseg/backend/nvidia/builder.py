@@ -24,12 +24,13 @@ from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import now_ns
 from edgeseg.core.deps import on_jetson, require
 from edgeseg.core.errors import RequestError
-from edgeseg.core.progress import Progress
+from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, Runner
 from edgeseg.core.workspace import cache_dir
 
 PLAN_FILE = "engine.plan"
 _LISTING = "Layers:"
+_SILENT = Silent()
 
 
 class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,10 +110,10 @@ class _NvidiaBuilder:
         model: Path,
         folder: Path,
         spec: EngineSpec,
+        progress: Progress = _SILENT,
         *,
         ranges: Mapping[str, tuple[float, float]] | None = None,
         frames: Sequence[U8] | None = None,
-        progress: Progress | None = None,
     ) -> BuiltEngine:
         """Build `engine.plan` in a process of its own.
 
@@ -120,9 +121,9 @@ class _NvidiaBuilder:
             model: Static ONNX file in this runtime's `variant`; with Q/DQ nodes for INT8, unless implicit.
             folder: Where the plan is written.
             spec: What it shall be; see `NvidiaOptions` for its options.
+            progress: Where the build's phases are shown.
             ranges: (low, high) by tensor name, with the option `implicit`.
             frames: Submissions for NVIDIA's own calibrator, with the option `implicit` and no ranges.
-            progress: Where the build's phases are shown.
 
         Raises:
             CapabilityError: The runtime or the board lacks what was asked for.

@@ -31,7 +31,7 @@ def trtexec_line(model: str, plan: str, precision: Precision, *, workspace_mb: i
             f"precision {precision}",
             runtime="TensorRT 8.5",
             allowed=f"allowed: {', '.join(_FLAGS)}",
-            fix="--precision fp16",
+            fix="edgeseg build MODEL --precision fp16",
         )
     words = [TRTEXEC, f"--onnx={model}", f"--saveEngine={plan}", *_FLAGS[precision]]
     if cache:
