@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ from edgeseg.core.config import unknown_name
 from edgeseg.core.errors import CapabilityError, EdgesegError, UnavailableError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, Builder, BuiltEngine, EngineSpec, Precision, Runner
-from edgeseg.deploy.target import Option, Target
+from edgeseg.deploy.target import Option, Tail, Target
 from edgeseg.measure import WarmUpRule, compare_runners
 
 _SECONDS = 0.6  # of measurement for each candidate
@@ -48,6 +49,13 @@ class Candidate:
         return self.builder.open(self.folder / self.built.file, self.spec)
 
 
+class Artefact(NamedTuple):
+    """An ONNX file that engines are built from: with or without Q/DQ, and which form its tail has."""
+
+    quantised: bool
+    tail: Tail
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A candidate to be built."""
@@ -56,6 +64,12 @@ class Plan:
     builder: Builder
     precision: Precision
     options: dict[str, Option]
+    tail: Tail
+
+    @property
+    def artefact(self) -> Artefact:
+        """The graph that it is built from."""
+        return Artefact(self.precision == "int8", self.tail)
 
 
 def plan_candidates(target: Target, precisions: Sequence[Precision], backend: str | None) -> list[Plan]:
@@ -82,10 +96,7 @@ def plan_candidates(target: Target, precisions: Sequence[Precision], backend: st
     for builder in builders:
         for precision in precisions:
             if precision in builder.precisions:
-                options = _options(builder, precision, target)
-                float_part = options.get("float_precision")
-                label = f"{builder.name} {precision}" + (f" + {float_part}" if float_part else "")
-                plans.append(Plan(name=label, builder=builder, precision=precision, options=options))
+                plans += _plans(builder, precision, target)
     if not plans:
         has = sorted({precision for builder in builders for precision in builder.precisions})
         runtimes = ", ".join(f"{builder.name} {builder.version}" for builder in builders)
@@ -98,7 +109,7 @@ def plan_candidates(target: Target, precisions: Sequence[Precision], backend: st
 def build_candidates(
     plans: Sequence[Plan],
     spec: EngineSpec,
-    artefacts: Mapping[Precision, Path],
+    artefacts: Mapping[Artefact, Path],
     scratch: Path,
     progress: Progress,
 ) -> tuple[list[Candidate], list[str]]:
@@ -115,7 +126,7 @@ def build_candidates(
             folder = scratch / f"engine{number}"
             folder.mkdir()
             own = _spec(spec, item)
-            artefact = artefacts[item.precision]
+            artefact = artefacts[item.artefact]
             try:
                 built = item.builder.build(artefact, folder, own)
             except EdgesegError as error:
@@ -146,6 +157,22 @@ def time_candidates(made: Sequence[Candidate], frames: Sequence[U8], progress: P
     ]
     timed.sort(key=lambda item: item.p50_ms if item.p50_ms is not None else float("inf"))
     return timed + [item for item in made if not item.built.can_run_here]
+
+
+def _plans(builder: Builder, precision: Precision, target: Target) -> list[Plan]:
+    options = _options(builder, precision, target)
+    float_part = options.get("float_precision")
+    name = f"{builder.name} {precision}" + (f" + {float_part}" if float_part else "")
+    return [
+        Plan(
+            name=name if tail == "argmax" else f"{name}, {tail}",
+            builder=builder,
+            precision=precision,
+            options=options,
+            tail=tail,
+        )
+        for tail in target.tails
+    ]
 
 
 def _spec(spec: EngineSpec, item: Plan) -> EngineSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import onnx
 
 from edgeseg.core.clock import now_ns
@@ -15,10 +16,12 @@ from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, Precision, Size
 from edgeseg.core.workspace import resolve_model
 from edgeseg.data import open_dataset
 from edgeseg.deploy.calibrated import ranges_for
+from edgeseg.deploy.candidates import Artefact
 from edgeseg.deploy.gate import check_classes
 from edgeseg.deploy.request import BuildRequest
 from edgeseg.deploy.target import Target, load_target, wanted_precisions
-from edgeseg.graph import default_network_size, fix_frame_size, load_model, read_meta, save_model
+from edgeseg.graph import apply_forms, default_network_size, fix_frame_size, load_model, read_meta, save_model
+from edgeseg.graph.forms import Forms
 from edgeseg.graph.meta import ModelMeta
 from edgeseg.quant import quantize, save_ranges
 from edgeseg.quant.placement import get_placement
@@ -105,6 +108,8 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     check_classes(request, meta.classes)
     device = fingerprint()
     target = load_target(request.target, device)
+    if request.confidence:
+        target = msgspec.structs.replace(target, tails=("argmax",))  # the other forms have no logits at frame size
     wanted_precisions(target, request.precision, has_ranges=True)  # an unknown one is refused before calibrating
     frame_size = request.frame_size or meta.frame_size or meta.network_size
     dataset = open_dataset(request.data, request.split) if request.data is not None else None
@@ -127,16 +132,20 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     )
 
 
-def write_artefacts(job: Job) -> dict[Precision, Path]:
-    """The exact ONNX file of each precision, at this frame size; every float precision starts from the same one."""
+def write_artefacts(job: Job) -> dict[Artefact, Path]:
+    """The exact ONNX files that engines are built from, at this frame size: with and without Q/DQ, in each form."""
     confidence = job.request.confidence or None
     static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
     save_model(job.reference_file, static)
-    files: dict[Precision, Path] = dict.fromkeys(job.precisions, job.reference_file)
-    if "int8" in job.precisions:
-        assert job.ranges is not None
-        assert job.ranges_file is not None
-        files["int8"] = job.scratch / "int8.onnx"
-        save_model(files["int8"], quantize(static, job.ranges, get_placement(job.target.placement)))
+    if job.ranges is not None and job.ranges_file is not None:
         save_ranges(job.ranges_file, job.ranges)
+    files = {}
+    for tail in job.target.tails:
+        formed = static if tail == "argmax" else apply_forms(static, Forms(tail=tail))
+        files[Artefact(False, tail)] = job.scratch / f"float-{tail}.onnx"
+        save_model(files[Artefact(False, tail)], formed)
+        if "int8" in job.precisions:
+            assert job.ranges is not None
+            files[Artefact(True, tail)] = job.scratch / f"int8-{tail}.onnx"
+            save_model(files[Artefact(True, tail)], quantize(formed, job.ranges, get_placement(job.target.placement)))
     return files

@@ -30,6 +30,7 @@ from edgeseg.deploy.candidates import Candidate
 from edgeseg.deploy.gate import Scores, gate_record
 from edgeseg.deploy.job import Job
 from edgeseg.deploy.request import BuildRequest
+from edgeseg.graph import load_model, read_meta
 
 _KINDS: Mapping[str, EngineKind] = {".onnx": "onnx", ".xml": "openvino", ".plan": "plan"}
 _MARGIN = 0.005  # between the agreement measured here and the least that the self-test accepts elsewhere
@@ -158,6 +159,7 @@ def _for_rebuild(job: Job) -> BuildRequest:
 def _report(job: Job, chosen: Candidate, ordered: Sequence[Candidate], evidence: Evidence) -> dict[str, object]:
     return {
         "chosen": chosen.name,
+        "forms": read_meta(load_model(chosen.artefact)).forms,
         "candidates": [
             {
                 "name": item.name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from edgeseg.core.config import load_config
@@ -10,6 +12,7 @@ from edgeseg.core.types import DeviceInfo, Precision
 from edgeseg.core.workspace import find_recipe
 
 Option = str | int | float | bool
+Tail = Literal["argmax", "planes"]
 AUTO = "auto"
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
@@ -24,6 +27,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         precisions: Precisions that `auto` considers.
         precision: What is built unless a build says otherwise.
         placement: Where integers are used: a name of the table in `edgeseg.quant.placement`.
+        tails: Exact forms of the graph's tail that are tried: `argmax`, `planes` (see `edgeseg.graph.forms`).
         threads: CPU threads of an engine; 0 lets the runtime choose.
         options: Backend options, by backend.
     """
@@ -34,6 +38,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     precisions: tuple[Precision, ...]
     precision: Precision | str = AUTO
     placement: str = "cpu"
+    tails: tuple[Tail, ...] = ("argmax",)
     threads: int = 0
     options: dict[str, dict[str, Option]] = {}
 

@@ -7,11 +7,16 @@ from typing import Literal
 
 from edgeseg.graph.geometry import PIXELS, SCORES
 from edgeseg.graph.ir import Graph, Node
+from edgeseg.graph.planes import CELLS
 
 Role = Literal["stem", "depthwise", "pointwise", "downsample", "conv", "upsample", "head"]
 ROLES: tuple[Role, ...] = ("stem", "depthwise", "pointwise", "downsample", "conv", "upsample", "head")
 
 _WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
+# what moves values without changing them: a range that was measured before holds behind
+_MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "DepthToSpace", "Identity")
+# suffixes that an exact form appends to a layer's canonical name
+_FORM_SUFFIXES = (".cells", ".product")
 # what values pass through on their way without a weighted layer changing them
 _CARRIERS = ("Resize", "DepthToSpace", "Slice", "Transpose", "Add", "Concat", "Relu", "Pad")
 
@@ -47,17 +52,18 @@ class Residual:
 
 
 def weighted_layers(graph: Graph) -> list[Layer]:
-    """Every layer with constant weights, in the graph's order."""
+    """Every layer with constant weights, in the graph's order, without those that only enlarge the scores."""
     last = _reaches_scores(graph)
+    cells = {node.inputs[0] for node in graph.nodes if node.op == "DepthToSpace"}
     found = []
     for node in graph.nodes:
         weight = graph.weight(node) if node.op in _WEIGHT_AXIS else None
-        if weight is None:
+        if weight is None or node.name == CELLS:
             continue
         axis = _WEIGHT_AXIS[node.op]
         groups = int(node.attrs.get("group", 1))
         channels = weight.shape[axis] * (groups if node.op == "ConvTranspose" else 1)
-        found.append(Layer(node.name, node.op, _role(node, weight.shape, last), node.inputs[0], axis, channels))
+        found.append(Layer(node.name, node.op, _role(node, weight.shape, last, cells), node.inputs[0], axis, channels))
     return found
 
 
@@ -73,12 +79,45 @@ def residuals(graph: Graph) -> list[Residual]:
     return found
 
 
-def _role(node: Node, shape: tuple[int, ...], last: set[str]) -> Role:
+def layer_norm_inputs(graph: Graph) -> dict[str, list[str]]:
+    """Tensors that a weighted layer gives and a LayerNormalization reads, with the node that reads them."""
+    producers = graph.producers()
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if node.op != "LayerNormalization":
+            continue
+        reader = node
+        source = producers.get(node.inputs[0])
+        while source is not None and source.op in _MOVES:
+            reader, source = source, producers.get(source.inputs[0])
+        if source is not None and source.op in _WEIGHT_AXIS:
+            found.setdefault(source.name, []).append(reader.name)
+    return found
+
+
+def canonical_name(layer: str) -> str:
+    """The canonical name of a layer that an exact form may have renamed."""
+    for suffix in _FORM_SUFFIXES:
+        layer = layer.removesuffix(suffix)
+    return layer
+
+
+def moved_from(graph: Graph, tensor: str) -> str:
+    """The tensor whose values `tensor` holds in another order: what is measured, whatever form the graph has."""
+    producers = graph.producers()
+    node = producers.get(tensor)
+    while node is not None and node.op in _MOVES:
+        tensor = node.inputs[0]
+        node = producers.get(tensor)
+    return tensor
+
+
+def _role(node: Node, shape: tuple[int, ...], last: set[str], cells: set[str]) -> Role:
     if node.name in last:
         return "head"
     if node.inputs[0] == PIXELS:
         return "stem"
-    if node.op == "ConvTranspose":
+    if node.op == "ConvTranspose" or node.name in cells:
         return "upsample"
     groups = int(node.attrs.get("group", 1))
     if groups > 1 and groups == shape[0]:
@@ -92,12 +131,14 @@ def _reaches_scores(graph: Graph) -> set[str]:
     """Layers whose values reach the scores without another weighted layer in between."""
     producers = graph.producers()
     found: set[str] = set()
-    pending = [SCORES]
+    pending = [SCORES, CELLS]
     while pending:
         node = producers.get(pending.pop())
         if node is None:
             continue
-        if node.op in _WEIGHT_AXIS and graph.weight(node) is not None:
+        if node.name == CELLS:
+            pending.append(node.inputs[0])
+        elif node.op in _WEIGHT_AXIS and graph.weight(node) is not None:
             found.add(node.name)
         elif node.op in _CARRIERS:
             pending.extend(name for name in node.inputs if name in producers)

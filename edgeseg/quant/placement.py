@@ -18,8 +18,15 @@ from edgeseg.core.config import unknown_name
 from edgeseg.graph.geometry import PIXELS
 from edgeseg.graph.ir import Graph
 from edgeseg.graph.qdq import ActivationQ, QdqPlan, WeightQ
-from edgeseg.quant.layers import Layer, Role, residuals, weighted_layers
-from edgeseg.quant.ranges import Ranges
+from edgeseg.quant.layers import (
+    Layer,
+    Role,
+    layer_norm_inputs,
+    moved_from,
+    residuals,
+    weighted_layers,
+)
+from edgeseg.quant.ranges import Ranges, TensorRange
 from edgeseg.quant.thresholds import Method, asymmetric_range, symmetric_range
 
 
@@ -31,8 +38,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         activations: `uint8` asymmetric or `int8` with zero point 0.
         roles: Roles of layers that compute in integers.
         residual: Which inputs of a residual addition pass through integers.
+        norm_input: Whether what a LayerNormalization reads from an integer layer passes through integers.
         weight_limit: Largest weight integer, 127; 63 where 8-bit products saturate (x86 without VNNI).
-        prequantised: Weights are stored as integers with one DQ; False stores floats with Q and DQ.
         scale_floor: No scale is smaller: what float16 represents with full precision for graphs whose scales are
             float16.
     """
@@ -41,8 +48,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     activations: Literal["uint8", "int8"]
     roles: tuple[Role, ...]
     residual: Literal["none", "identity", "both"]
+    norm_input: bool = False
     weight_limit: int = 127
-    prequantised: bool = True
     scale_floor: float = 2.0**-60
 
 
@@ -50,11 +57,14 @@ CPU = Placement(
     name="cpu",
     # VNNI multiplies uint8 by int8; ReLU's output then uses all 256 levels (oneDNN "int8 inference" guide)
     activations="uint8",
-    # every convolution that OpenVINO has an integer kernel for, the depthwise ones included (brgconv_avx512_dw_I8)
-    roles=("stem", "depthwise", "pointwise", "downsample", "conv", "upsample"),
-    # the head gives the logits that ArgMax compares: a rounded tie is a wrong pixel, and it costs 1 % of the time
-    # integer identity + float branch becomes one fused sum in OpenVINO's convolution
-    residual="identity",
+    # what OpenVINO computes in integers, the depthwise convolutions included (brgconv_avx512_dw_I8). Measured, all
+    # against BF16 in one interleaved run: without depthwise 0.91 instead of 0.88; transposed convolutions run in BF16
+    # with or without Q/DQ, so they stay exact; a quantised stem saves nothing, because the frame is converted twice;
+    # the head is 1 % of the time and gives the logits that ArgMax compares, where a rounded tie is a wrong pixel
+    roles=("depthwise", "pointwise", "downsample", "conv"),
+    # both inputs: branch, sum and requantisation become one integer convolution (0.83 against 0.86 with the identity
+    # alone and 0.91 with neither)
+    residual="both",
 )
 
 CPU_WITHOUT_VNNI = msgspec.structs.replace(
@@ -75,6 +85,16 @@ NVIDIA = Placement(
     residual="identity",
 )
 
+NVIDIA_FULL = msgspec.structs.replace(
+    NVIDIA,
+    name="nvidia-full",
+    # all that could be integers, for a search by measurement on the device: transposed convolutions as 1x1 convolution
+    # and DepthToSpace go INT8 (3.2), and Q/DQ between convolution and LayerNormalization lets the builder choose
+    # int8-to-int8 kernels (Model-Optimizer PR 1117)
+    roles=("depthwise", "pointwise", "downsample", "conv", "upsample"),
+    norm_input=True,
+)
+
 NVIDIA_TYPED = msgspec.structs.replace(
     NVIDIA,
     name="nvidia-typed",
@@ -82,14 +102,7 @@ NVIDIA_TYPED = msgspec.structs.replace(
     scale_floor=2.0**-14,
 )
 
-NVIDIA_8 = msgspec.structs.replace(
-    NVIDIA,
-    name="nvidia-8",
-    # TensorRT 8's parsers were written for float weights behind Q and DQ (3.1)
-    prequantised=False,
-)
-
-PLACEMENTS: tuple[Placement, ...] = (CPU, CPU_WITHOUT_VNNI, NVIDIA, NVIDIA_TYPED, NVIDIA_8)
+PLACEMENTS: tuple[Placement, ...] = (CPU, CPU_WITHOUT_VNNI, NVIDIA, NVIDIA_FULL, NVIDIA_TYPED)
 
 
 def get_placement(name: str) -> Placement:
@@ -121,6 +134,11 @@ def quantised_tensors(graph: Graph, placement: Placement, keep_float: Collection
                 found[residual.identity].append(residual.name)
                 if placement.residual == "both":
                     found.setdefault(residual.branch, []).append(residual.name)
+    if placement.norm_input:
+        integer = {layer.name for layer in quantised_layers(graph, placement, keep_float)}
+        for tensor, readers in layer_norm_inputs(graph).items():
+            if tensor in integer:
+                found.setdefault(tensor, []).extend(readers)
     return found
 
 
@@ -128,7 +146,7 @@ def calibration_tensors(graph: Graph, placements: Iterable[Placement] = PLACEMEN
     """Every tensor that some placement quantises: what a calibration has to measure."""
     found: dict[str, None] = {}
     for placement in placements:
-        found.update(dict.fromkeys(quantised_tensors(graph, placement)))
+        found.update(dict.fromkeys(moved_from(graph, name) for name in quantised_tensors(graph, placement)))
     return list(found)
 
 
@@ -153,9 +171,10 @@ def plan(
         VerifyError: The range file lacks a tensor.
     """
     tensors = quantised_tensors(graph, placement, keep_float)
-    ranges.require(name for name in tensors if name != PIXELS)
+    origins = {name: moved_from(graph, name) for name in tensors}
+    ranges.require(name for name in origins.values() if name != PIXELS)
     activations = tuple(
-        _activation(name, tuple(readers), ranges, placement, method or ranges.method)
+        _activation(name, tuple(readers), ranges.tensors.get(origins[name]), placement, method or ranges.method)
         for name, readers in tensors.items()
     )
     nodes = {node.name: node for node in graph.nodes}
@@ -168,12 +187,13 @@ def plan(
 
 
 def _activation(
-    tensor: str, readers: tuple[str, ...], ranges: Ranges, placement: Placement, method: Method
+    tensor: str, readers: tuple[str, ...], measured: TensorRange | None, placement: Placement, method: Method
 ) -> ActivationQ:
-    if tensor == PIXELS and placement.activations == "uint8":
-        # camera bytes are integers already: this Q/DQ pair loses nothing where no resize precedes it
-        return ActivationQ(tensor=tensor, scale=1.0, zero_point=0, dtype="uint8", consumers=readers)
-    values = ranges.tensors[tensor].distribution()
+    if measured is None:
+        # pixels: camera bytes are integers already, so a pair of scale 1 loses nothing where no resize precedes it
+        scale = 1.0 if placement.activations == "uint8" else 255 / 127
+        return ActivationQ(tensor=tensor, scale=scale, zero_point=0, dtype=placement.activations, consumers=readers)
+    values = measured.distribution()
     if placement.activations == "int8":
         scale = max(symmetric_range(values, method) / 127, placement.scale_floor)
         return ActivationQ(tensor=tensor, scale=scale, zero_point=0, dtype="int8", consumers=readers)
@@ -194,5 +214,4 @@ def _weight(layer: Layer, values: np.ndarray[tuple[int, ...], np.dtype[np.float3
         axis=layer.axis,
         low=-placement.weight_limit - 1,
         high=placement.weight_limit,
-        prequantised=placement.prequantised,
     )

@@ -27,7 +27,7 @@ def quantize(
     """A copy of a model with explicit Q/DQ where a placement wants it.
 
     Args:
-        model: Canonical, of any frame size.
+        model: Canonical, of any frame size, or an exact form of it.
         ranges: Measured on the same weights.
         placement: Where integers are used.
         method: How thresholds are chosen; by default as the range file says.

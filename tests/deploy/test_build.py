@@ -86,9 +86,7 @@ def test_a_gate_that_is_not_met_leaves_no_bundle(workplace, here, ranges, monkey
     data = f"folder:{workplace / 'data'}"
     monkeypatch.setattr(build, "score", lambda *args: next(scores, None) or real(*args))
     with pytest.raises(GateError, match=r"gate was not met.*miou lost .* points, allowed 0\.5") as caught:
-        build_bundle(
-            request(workplace, precision="int8", ranges=ranges, data=data), here / "b"
-        )
+        build_bundle(request(workplace, precision="int8", ranges=ranges, data=data), here / "b")
     assert caught.value.exit_code == 3
     assert list(here.iterdir()) == []
 

@@ -6,16 +6,34 @@ import onnxruntime
 import pytest
 
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.graph import fix_frame_size
+from edgeseg.graph import apply_forms, fix_frame_size
+from edgeseg.graph.forms import Forms
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.quant import calibrate, quantize
 from edgeseg.quant.frames import ArrayPool
-from edgeseg.quant.layers import residuals, weighted_layers
-from edgeseg.quant.placement import CPU, CPU_WITHOUT_VNNI, NVIDIA, NVIDIA_TYPED, PLACEMENTS, get_placement, plan
+from edgeseg.quant.layers import canonical_name, residuals, weighted_layers
+from edgeseg.quant.placement import (
+    CPU,
+    CPU_WITHOUT_VNNI,
+    NVIDIA,
+    NVIDIA_FULL,
+    NVIDIA_TYPED,
+    PLACEMENTS,
+    get_placement,
+    plan,
+)
 from edgeseg.quant.thresholds import Method
 
 from .test_calibration import PICTURES, SIZE
+
+
+def masks_of(proto) -> np.ndarray:
+    """Masks of the exact arithmetic of a graph: nothing fused."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    return np.stack([session.run(None, {"frame": frame[None]})[0] for frame in PICTURES[:6]])
 
 
 @pytest.fixture(scope="module", params=["batch", "layer"])
@@ -58,21 +76,43 @@ def test_the_head_stays_in_float_and_masks_agree(model, ranges, placement):
     graph = from_model(quantised)
     assert "head.logits.weight" in graph.constants
     assert quantised.graph.output[0].name == "mask"
-    masks = []
-    for proto in (static, quantised):
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-        masks.append(np.stack([session.run(None, {"frame": frame[None]})[0] for frame in PICTURES[:6]]))
-    assert np.mean(masks[0] == masks[1]) > 0.97
+    assert np.mean(masks_of(static) == masks_of(quantised)) > 0.97
 
 
-def test_cpu_is_asymmetric_and_keeps_camera_bytes(model, ranges):
+def test_cpu_is_asymmetric_and_leaves_stem_and_transposed_convolutions_in_float(model, ranges):
     made = plan(from_model(model), ranges, CPU)
     items = {item.tensor: item for item in made.activations}
-    assert (items["pixels"].scale, items["pixels"].zero_point) == (1.0, 0)
     assert {item.dtype for item in made.activations} == {"uint8"}
     assert {"encoder.0.0.dw", "encoder.0.0.add"} <= set(items["encoder.stem"].consumers)
+    branch = next(item.branch for item in residuals(from_model(model)) if item.name == "encoder.0.0.add")
+    assert items[branch].consumers == ("encoder.0.0.add",)
+    assert not {"encoder.stem", "decoder.0.up", "head.logits", "head.colours"} & {item.node for item in made.weights}
+    if not any(node.op == "LayerNormalization" for node in from_model(model).nodes):
+        # behind ReLU nothing is negative: all 256 levels are for what is positive
+        assert items["encoder.0.0.act"].zero_point == 0
+
+
+def test_quantised_camera_bytes_stay_what_they_are(model, ranges):
+    stem = msgspec.structs.replace(CPU, roles=("stem",))
+    (item,) = plan(from_model(model), ranges, stem).activations
+    assert (item.tensor, item.scale, item.zero_point) == ("pixels", 1.0, 0)
+
+
+@pytest.mark.parametrize("forms", [Forms(tail="planes"), Forms(transposed="shuffle"), Forms(pointwise="matmul")])
+@pytest.mark.parametrize("placement", [CPU, NVIDIA], ids=["cpu", "nvidia"])
+def test_exact_forms_take_the_same_ranges(model, ranges, placement, forms):
+    static = fix_frame_size(model, SIZE)
+    plain, formed = quantize(static, ranges, placement), quantize(apply_forms(static, forms), ranges, placement)
+    assert np.mean(masks_of(plain) == masks_of(formed)) > 0.98
+    layers = [{layer.name for layer in weighted_layers(from_model(proto))} for proto in (plain, formed)]
+    assert {canonical_name(name) for name in layers[1]} == layers[0]
+
+
+def test_between_convolution_and_layer_norm(model, ranges):
+    made = {item.tensor: item for item in plan(from_model(model), ranges, NVIDIA_FULL).activations}
+    normalised = any(node.op == "LayerNormalization" for node in from_model(model).nodes)
+    readers = made["encoder.0.0.dw"].consumers
+    assert any("norm" in name for name in readers) == normalised
 
 
 @pytest.mark.parametrize("placement", [NVIDIA, NVIDIA_TYPED])
