@@ -47,3 +47,14 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def street_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small rendered data set on disk, splits train and val of 8 frames; not to be written into."""
+    from edgeseg.data import open_dataset, write_folder
+
+    out = tmp_path_factory.mktemp("street") / "folder"
+    spec = "street:seed=6,frames=8,size=72x96,step_m=23"
+    write_folder(out, {split: open_dataset(spec, split) for split in ("train", "val")})
+    return out

@@ -14,12 +14,12 @@ Nothing heavy is imported before a data set is opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.core.deps import require
-from edgeseg.core.errors import RequestError
+from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import Dataset
 from edgeseg.data.spec import parse_street, split_spec
@@ -42,8 +42,7 @@ def open_dataset(spec: str, split: str) -> Dataset:
         DataError: Files that cannot be used: an image without its mask, no images.
         UnavailableError: Pillow or OpenCV is missing.
     """
-    dataset = _open(spec, split)
-    problems = getattr(dataset, "problems", ())
+    dataset, problems = _open(spec, split)
     if problems:
         raise problems[0]
     return dataset
@@ -67,18 +66,21 @@ def dataset_splits(spec: str) -> list[str]:
     return splits
 
 
-def _open(spec: str, split: str) -> Dataset:
+def _open(spec: str, split: str) -> tuple[Dataset, Sequence[DataError]]:
+    """A split, and what is wrong with its files as far as a look at the folder tells."""
     scheme, rest = split_spec(spec, SCHEMES)
     if scheme == "street":
         options = parse_street(rest)
         require("cv2", what="street:")
         from edgeseg.data.street import StreetDataset
 
-        return StreetDataset.open(spec, options, split)
+        return StreetDataset.open(spec, options, split), ()
     require("PIL", what=f"{scheme}:")
     from edgeseg.data.formats import FORMATS
+    from edgeseg.data.paired import PairedDataset
 
-    return FORMATS[scheme].open(Path(rest).expanduser(), split)
+    dataset = FORMATS[scheme].open(Path(rest).expanduser(), split)
+    return dataset, dataset.problems if isinstance(dataset, PairedDataset) else ()
 
 
 def write_folder(out: Path, splits: Mapping[str, Dataset], *, progress: Progress | None = None) -> dict[str, int]:
@@ -104,8 +106,8 @@ def survey_dataset(spec: str, split: str, *, progress: Progress | None = None) -
     require("PIL", what="edgeseg data")
     from edgeseg.data.survey import survey
 
-    dataset = _open(spec, split)
-    return dataset, survey(dataset, progress=progress or Silent())
+    dataset, problems = _open(spec, split)
+    return dataset, survey(dataset, problems, progress=progress or Silent())
 
 
 def pack(

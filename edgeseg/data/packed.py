@@ -114,9 +114,11 @@ class PackedFile:
             raise _foreign(path, "no packed data set")
         if metadata.get("version") != str(VERSION):
             raise DataError(
-                "the packed data set has another format", value=f"{path}: {metadata.get('version')}",
-                allowed=f"version {VERSION}", fix="edgeseg data pack",
-            )  # fmt: skip
+                "the packed data set has another format",
+                value=f"{path}: {metadata.get('version')}",
+                allowed=f"version {VERSION}",
+                fix="edgeseg data pack",
+            )
         try:
             classes = msgspec.json.decode(metadata["classes"], type=Classes)
             frames = msgspec.json.decode(metadata["frames"], type=dict[str, list[str]])

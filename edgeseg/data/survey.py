@@ -78,18 +78,18 @@ class Survey:
         return sum(frame.ignored for frame in self.frames)
 
 
-def survey(dataset: Dataset, *, progress: Progress) -> Survey:
-    """Read every frame of a split; a frame that cannot be read becomes a problem, and the rest is read on."""
+def survey(dataset: Dataset, problems: Sequence[DataError] = (), *, progress: Progress) -> Survey:
+    """Read every frame of a split; one that cannot be read joins the `problems` known so far, and reading goes on."""
     count = len(dataset.classes)
     frames: list[FrameFacts] = []
-    problems: list[DataError] = list(getattr(dataset, "problems", ()))
+    found = list(problems)
     places = np.zeros((count, *PLACE_SIZE), np.float32)
     with progress.task(f"read {dataset.split}", len(dataset)) as task:
         for index in range(len(dataset)):
             try:
                 sample = dataset[index]
             except DataError as error:
-                problems.append(error)
+                found.append(error)
                 continue
             finally:
                 task.advance()
@@ -97,7 +97,7 @@ def survey(dataset: Dataset, *, progress: Progress) -> Survey:
             places += cells[None] == np.arange(count, dtype=np.uint8)[:, None, None]
             frames.append(_facts(index, sample.name, sample.image_hwc, sample.label_hw, count))
     places /= max(len(frames), 1)
-    return Survey(split=dataset.split, classes=dataset.classes, frames=frames, problems=problems, places=places)
+    return Survey(split=dataset.split, classes=dataset.classes, frames=frames, problems=found, places=places)
 
 
 def perceptual_hash(image_hwc: U8) -> NDArray[np.bool_]:
@@ -115,11 +115,16 @@ def _facts(index: int, name: str, image_hwc: U8, label_hw: U8, count: int) -> Fr
     sparse = image_hwc[::2, ::2, ::-1].reshape(-1, 3).astype(np.float32)
     mean, square = sparse.mean(axis=0), np.square(sparse).mean(axis=0)
     return FrameFacts(
-        index=index, name=name, size=(label_hw.shape[0], label_hw.shape[1]), pixels=counts[:count].astype(np.int64),
-        ignored=int(counts[count:].sum()), mean_rgb=(float(mean[0]), float(mean[1]), float(mean[2])),
+        index=index,
+        name=name,
+        size=(label_hw.shape[0], label_hw.shape[1]),
+        pixels=counts[:count].astype(np.int64),
+        ignored=int(counts[count:].sum()),
+        mean_rgb=(float(mean[0]), float(mean[1]), float(mean[2])),
         square_rgb=(float(square[0]), float(square[1]), float(square[2])),
-        brightness=float(mean @ np.array((0.299, 0.587, 0.114))), bits=perceptual_hash(image_hwc),
-    )  # fmt: skip
+        brightness=float(mean @ np.array((0.299, 0.587, 0.114))),
+        bits=perceptual_hash(image_hwc),
+    )
 
 
 def _grid(label_hw: U8) -> U8:

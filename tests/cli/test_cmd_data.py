@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +65,20 @@ def test_lint_fails_when_frames_cannot_be_used(tmp_path: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert json.loads(captured.out)["findings"][0]["rule"] == "unreadable"
     assert captured.err.splitlines()[-1].startswith("edgeseg: error: the data set has errors")
+
+
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, written = Path.write_bytes, []
+
+    def full(path: Path, data: bytes) -> int:
+        written.append(path)
+        if len(written) > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert run([*_synth(tmp_path / "d"), "--quiet"]) == 1
+    assert "the disk is full" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -10,27 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from edgeseg.data import open_dataset, survey_dataset, write_folder
+from edgeseg.data import open_dataset, survey_dataset
 from edgeseg.data.lint import NEAR_BITS, LintReport, lint
 from edgeseg.data.page import picture_page
 from edgeseg.data.stats import stats
 from edgeseg.data.survey import perceptual_hash
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("lint") / "street"
-    spec = "street:seed=6,frames=8,size=72x96,step_m=23"
-    write_folder(out, {split: open_dataset(spec, split) for split in ("train", "val")})
-    return out
-
-
 def _lint(root: Path, *splits: str) -> LintReport:
     return lint([survey_dataset(f"folder:{root}", split)[1] for split in splits])
 
 
-def test_a_sound_data_set_has_no_errors_and_no_duplicates(sound: Path) -> None:
-    report = _lint(sound, "train", "val")
+def test_a_sound_data_set_has_no_errors_and_no_duplicates(street_folder: Path) -> None:
+    report = _lint(street_folder, "train", "val")
     assert report.errors == 0
     assert not report.duplicates
     assert report.frames == {"train": 8, "val": 8}
@@ -65,9 +57,9 @@ def test_sizes_and_absent_classes_are_warned_of(make_folder: Callable[..., Path]
     assert "unicorn" in " ".join(finding.text for finding in report.findings)
 
 
-def test_near_duplicates_across_splits_are_found(sound: Path, tmp_path: Path) -> None:
+def test_near_duplicates_across_splits_are_found(street_folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "leaky"
-    shutil.copytree(sound, root)
+    shutil.copytree(street_folder, root)
     frame = Image.open(root / "train/images/000003.png")
     ImageEnhance.Brightness(frame).enhance(0.8).save(root / "val/images/000005.png")
     shutil.copy(root / "train/masks/000003.png", root / "val/masks/000005.png")
@@ -104,8 +96,8 @@ def test_stats_count_pixels_and_light(make_folder: Callable[..., Path]) -> None:
     assert numbers.sizes == {"24x32": 1}
 
 
-def test_the_picture_page_needs_nothing_else(sound: Path) -> None:
-    dataset, survey = survey_dataset(f"folder:{sound}", "train")
+def test_the_picture_page_needs_nothing_else(street_folder: Path) -> None:
+    dataset, survey = survey_dataset(f"folder:{street_folder}", "train")
     page = picture_page("a <set>", [(dataset, survey, stats(survey))])
     assert "a &lt;set&gt;" in page
     assert page.count('src="data:image/') == page.count("src=")

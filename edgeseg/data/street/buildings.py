@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import Camera, World
-from edgeseg.data.street.canvas import BGR, Canvas, Mipmap
+from edgeseg.data.street.canvas import BGR, Canvas, Mipmap, shaded
 from edgeseg.data.street.ids import BUILDING
 from edgeseg.data.street.weather import Weather
 
@@ -18,9 +18,19 @@ _PX_PER_M = 18
 _CUT_M = 3.5
 
 WALLS: tuple[BGR, ...] = (
-    (66, 84, 140), (80, 104, 158), (62, 76, 116), (132, 168, 192), (168, 190, 204), (186, 198, 206),
-    (150, 158, 164), (118, 128, 138), (120, 148, 176), (96, 120, 150), (176, 168, 158), (140, 176, 186),
-)  # fmt: skip
+    (66, 84, 140),
+    (80, 104, 158),
+    (62, 76, 116),
+    (132, 168, 192),
+    (168, 190, 204),
+    (186, 198, 206),
+    (150, 158, 164),
+    (118, 128, 138),
+    (120, 148, 176),
+    (96, 120, 150),
+    (176, 168, 158),
+    (140, 176, 186),
+)
 _ROOFS: tuple[BGR, ...] = ((62, 66, 78), (58, 70, 112), (84, 82, 80), (50, 52, 60))
 
 
@@ -82,8 +92,13 @@ class Building:
             canvas.polygon(camera.polygon(gable), haze.colour(self.wall, 0.78), BUILDING)
         span = ((start - self.s_m) / self.width_m, 1.0)
         quad = [camera.point(s, u, h) for s, h in ((start, self.height_m), (end, self.height_m), (end, 0), (start, 0))]
-        canvas.texture(self.front[weather.dusk > 0.5], quad, span, weather.haze(0.5 * (start + end) - camera.s_m),
-                       weather.facing(self.side))  # fmt: skip
+        canvas.texture(
+            self.front[weather.dusk > 0.5],
+            quad,
+            span,
+            weather.haze(0.5 * (start + end) - camera.s_m),
+            weather.facing(self.side),
+        )
 
 
 def make_building(
@@ -98,10 +113,17 @@ def make_building(
     day = _front(random.Random(rng.random()), width_m, height_m, storeys, wall, shop=shop, office=office)
     pitched = not office and rng.random() < 0.65
     return Building(
-        s_m=s_m, width_m=width_m, height_m=height_m, depth_m=rng.uniform(8, 11), side=side, wall_m=wall_m,
-        roof_m=rng.uniform(1.6, 3.0) if pitched else 0.0, front=(Mipmap(day), Mipmap(_lit(day, rng))),
-        wall=wall, roof=rng.choice(_ROOFS),
-    )  # fmt: skip
+        s_m=s_m,
+        width_m=width_m,
+        height_m=height_m,
+        depth_m=rng.uniform(8, 11),
+        side=side,
+        wall_m=wall_m,
+        roof_m=rng.uniform(1.6, 3.0) if pitched else 0.0,
+        front=(Mipmap(day), Mipmap(_lit(day, rng))),
+        wall=wall,
+        roof=rng.choice(_ROOFS),
+    )
 
 
 def _front(
@@ -127,8 +149,8 @@ def _front(
             _band(texture, rng, bottom, storey)
             continue
         _windows(texture, rng, bottom, storey, bays, door=floor == 0)
-    cv2.rectangle(texture, (0, 0), (width, 5), (*(0.75 * c for c in wall), BUILDING), -1)  # cornice
-    cv2.rectangle(texture, (0, 0), (2, height), (*(0.8 * c for c in wall), BUILDING), -1)  # joint to the neighbour
+    cv2.rectangle(texture, (0, 0), (width, 5), (*shaded(wall, 0.75), BUILDING), -1)  # cornice
+    cv2.rectangle(texture, (0, 0), (2, height), (*shaded(wall, 0.8), BUILDING), -1)  # joint to the neighbour
     return texture
 
 
@@ -148,7 +170,7 @@ def _windows(texture: U8, rng: random.Random, bottom: float, storey: float, bays
             continue
         cv2.rectangle(texture, (x0 - 2, y0 - 2), (x1 + 2, y1 + 3), (*frame, BUILDING), -1)
         cv2.rectangle(texture, (x0, y0), (x1, y1), (*glass, BUILDING), -1)
-        cv2.line(texture, (x0, y1 - 2), (x1, y0 + (y1 - y0) // 2), (*(1.5 * c for c in glass), BUILDING), 2)
+        cv2.line(texture, (x0, y1 - 2), (x1, y0 + (y1 - y0) // 2), (*shaded(glass, 1.5), BUILDING), 2)
         cv2.line(texture, ((x0 + x1) // 2, y0), ((x0 + x1) // 2, y1), (*frame, BUILDING), 1)
         cv2.line(texture, (x0, (y0 + y1) // 2), (x1, (y0 + y1) // 2), (*frame, BUILDING), 1)
 
@@ -168,8 +190,9 @@ def _shop(texture: U8, rng: random.Random, bottom: float, storey: float) -> None
         y0 = int(bottom - 0.7 * storey)
         cv2.rectangle(texture, (x0, y0), (x1, int(bottom - 0.08 * storey)), (104, 96, 84, BUILDING), -1)
         goods: BGR = (rng.uniform(60, 150), rng.uniform(60, 150), rng.uniform(60, 170))
-        cv2.rectangle(texture, (x0 + 5, int(bottom - 0.4 * storey)), (x1 - 5, int(bottom - 0.1 * storey)),
-                      (*goods, BUILDING), -1)  # fmt: skip
+        cv2.rectangle(
+            texture, (x0 + 5, int(bottom - 0.4 * storey)), (x1 - 5, int(bottom - 0.1 * storey)), (*goods, BUILDING), -1
+        )
 
 
 def _band(texture: U8, rng: random.Random, bottom: float, storey: float) -> None:

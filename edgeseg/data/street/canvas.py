@@ -22,6 +22,11 @@ _SUBPIXEL_BITS = 3
 _MIP_LEVELS = 4
 
 
+def shaded(colour: BGR, gain: float) -> BGR:
+    """A colour under more or less light."""
+    return min(colour[0] * gain, 255.0), min(colour[1] * gain, 255.0), min(colour[2] * gain, 255.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Haze:
     """What the air does to a colour at some distance: gain and offset for each channel.
@@ -65,7 +70,8 @@ class Mipmap:
             last = self.levels[-1]
             half = cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA)
             self.levels.append(np.asarray(half, np.uint8))
-        self.mean: BGR = tuple(float(v) for v in cv2.mean(self.levels[-1])[:3])  # type: ignore[assignment]
+        blue, green, red, _ = cv2.mean(self.levels[-1])
+        self.mean: BGR = (blue, green, red)
 
     def level_for(self, height_px: float) -> U8:
         """The level whose rows are nearest to `height_px`, from above."""
@@ -161,9 +167,13 @@ class Canvas:
         region = self.pixels[top:bottom, left:right]
         lit = haze.picture(level, gain)
         cv2.warpPerspective(
-            lit, matrix, (right - left, bottom - top), dst=region, flags=cv2.INTER_LINEAR,
+            lit,
+            matrix,
+            (right - left, bottom - top),
+            dst=region,
+            flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_TRANSPARENT,
-        )  # fmt: skip
+        )
 
     def sprite(self, sprite: Sprite, foot: Pixel, height_px: float, haze: Haze, gain: float = 1.0) -> None:
         """Draw an upright cut-out standing on `foot`.

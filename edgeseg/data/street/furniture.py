@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import Camera, Pixel
-from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Mipmap, Sprite
+from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Mipmap, Sprite, shaded
 from edgeseg.data.street.ids import FENCE, POLE, SIGN, TREE
 from edgeseg.data.street.weather import Weather
 
@@ -54,15 +54,27 @@ class Post:
         top, half = foot - k * self.height_m, max(0.5 * k * self.width_m, 0.8)
         canvas.polygon(
             [(x - half, foot), (x - 0.8 * half, top), (x + 0.8 * half, top), (x + half, foot)],
-            haze.colour(self.colour), POLE,
-        )  # fmt: skip
+            haze.colour(self.colour),
+            POLE,
+        )
         if half > 1.5:
-            canvas.polygon([(x, foot), (x, top), (x + 0.5 * half, top), (x + 0.6 * half, foot)],
-                           haze.colour(self.colour, 1.35), POLE)  # fmt: skip
+            canvas.polygon(
+                [(x, foot), (x, top), (x + 0.5 * half, top), (x + 0.6 * half, foot)],
+                haze.colour(self.colour, 1.35),
+                POLE,
+            )
         if self.arm_m > 0:
             reach = -math.copysign(k * self.arm_m, self.u_m)
-            canvas.polygon([(x, top), (x + reach, top - 0.25 * abs(reach)), (x + reach, top - 0.25 * abs(reach) + half),
-                            (x, top + 1.6 * half)], haze.colour(self.colour), POLE)  # fmt: skip
+            canvas.polygon(
+                [
+                    (x, top),
+                    (x + reach, top - 0.25 * abs(reach)),
+                    (x + reach, top - 0.25 * abs(reach) + half),
+                    (x, top + 1.6 * half),
+                ],
+                haze.colour(self.colour),
+                POLE,
+            )
             lamp: BGR = (190, 235, 255) if weather.dusk > 0.4 else (150, 152, 150)
             canvas.box(
                 x + reach - 0.3 * k, top - 0.25 * abs(reach) - 0.05 * k, 0.6 * k, 0.2 * k, haze.colour(lamp), POLE
@@ -107,8 +119,10 @@ class SignPost:
         radius = max(0.5 * k * self.size_m, 1.5)
 
         def shape(corners: int, r: float, turn: float, colour: BGR) -> None:
-            points = [(x + r * math.sin(turn + math.tau * i / corners), y - r * math.cos(turn + math.tau * i / corners))
-                      for i in range(corners)]  # fmt: skip
+            points = [
+                (x + r * math.sin(turn + math.tau * i / corners), y - r * math.cos(turn + math.tau * i / corners))
+                for i in range(corners)
+            ]
             canvas.polygon(points, haze.colour(colour), SIGN)
 
         def bar(left: float, top: float, width: float, height: float, colour: BGR) -> None:
@@ -138,8 +152,7 @@ class SignPost:
             bar(-0.47, -0.95, 0.94, 1.9, (22, 22, 24))
             lit = int(self.s_m) % 3
             for index, colour in enumerate(((40, 40, 230), (40, 170, 240), (90, 220, 60))):
-                dark = tuple(0.25 * c for c in colour)
-                bar(-0.25, -0.78 + 0.58 * index, 0.5, 0.42, colour if index == lit else dark)  # type: ignore[arg-type]
+                bar(-0.25, -0.78 + 0.58 * index, 0.5, 0.42, shaded(colour, 1.0 if index == lit else 0.25))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +184,10 @@ class Fence:
         if end <= start + 0.1 or start - camera.s_m > _SEEN_M:
             return
         span = ((start - self.s_m) / self.length_m, 1.0)
-        quad = [camera.point(s, self.u_m, h)
-                for s, h in ((start, self.height_m), (end, self.height_m), (end, 0), (start, 0))]  # fmt: skip
+        quad = [
+            camera.point(s, self.u_m, h)
+            for s, h in ((start, self.height_m), (end, self.height_m), (end, 0), (start, 0))
+        ]
         side = 1 if self.u_m > 0 else -1
         canvas.texture(self.panel, quad, span, weather.haze(start - camera.s_m), weather.facing(side))
 
@@ -253,7 +268,7 @@ def make_tree(rng: random.Random) -> Sprite:
             y, half = 20 + step * 28, 14 + step * 11
             tier = [(centre, y - 22), (centre - half, y + 34), (centre + half, y + 34)]
             shade = 0.75 + 0.06 * step
-            cv2.fillConvexPoly(sprite, np.array(tier, np.int32), (*(shade * c * 0.7 for c in leaf), TREE))
+            cv2.fillConvexPoly(sprite, np.array(tier, np.int32), (*shaded(leaf, 0.7 * shade), TREE))
     else:
         spread = (0.40, 0.26) if kind == "round" else (0.28, 0.28)
         _crown(sprite, rng, leaf, (centre, int(0.36 * height)), (spread[0] * width, spread[1] * height))
@@ -266,7 +281,7 @@ def make_bush(rng: random.Random) -> Sprite:
     leaf = _leaf_colour(rng)
     sprite[:, :, :3] = leaf
     sprite[:, :, 3] = EMPTY
-    cv2.rectangle(sprite, (24, 50), (168, 96), (*(0.6 * c for c in leaf), TREE), -1)
+    cv2.rectangle(sprite, (24, 50), (168, 96), (*shaded(leaf, 0.6), TREE), -1)
     _crown(sprite, rng, leaf, (96, 52), (84, 40))
     return Sprite(sprite)
 
@@ -282,11 +297,14 @@ def _crown(sprite: U8, rng: random.Random, leaf: BGR, centre: Pixel, half: tuple
     clusters: list[tuple[float, float, float]] = []
     for _ in range(150):
         angle, radius = rng.uniform(0, math.tau), math.sqrt(rng.random())
-        clusters.append((centre[0] + half[0] * radius * math.cos(angle), centre[1] + half[1] * radius * math.sin(angle),
-                         rng.uniform(0.07, 0.16)))  # fmt: skip
+        clusters.append(
+            (
+                centre[0] + half[0] * radius * math.cos(angle),
+                centre[1] + half[1] * radius * math.sin(angle),
+                rng.uniform(0.07, 0.16),
+            )
+        )
     for x, y, size in sorted(clusters, key=lambda cluster: -cluster[1]):
         shade = 0.62 + 0.45 * (1 - (y - centre[1] + half[1]) / (2 * half[1])) + rng.uniform(-0.1, 0.1)
         radii = (int(size * half[0] * 1.6) + 2, int(size * half[1] * 1.6) + 2)
-        cv2.ellipse(
-            sprite, (int(x), int(y)), radii, rng.uniform(0, 180), 0, 360, (*(shade * c for c in leaf), TREE), -1
-        )
+        cv2.ellipse(sprite, (int(x), int(y)), radii, rng.uniform(0, 180), 0, 360, (*shaded(leaf, shade), TREE), -1)

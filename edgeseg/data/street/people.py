@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeseg.core.types import U8
 from edgeseg.data.street.camera import Camera
-from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Sprite
+from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Sprite, shaded
 from edgeseg.data.street.ids import BICYCLIST, PEDESTRIAN
 from edgeseg.data.street.weather import Weather
 
@@ -19,9 +19,19 @@ PHASES = 6
 _SEEN_M = 70.0
 
 _CLOTHES: tuple[BGR, ...] = (
-    (40, 36, 34), (70, 44, 30), (30, 30, 150), (140, 90, 40), (200, 200, 200), (60, 110, 60), (40, 140, 210),
-    (110, 60, 130), (90, 96, 100), (30, 60, 110), (180, 150, 60), (50, 50, 70),
-)  # fmt: skip
+    (40, 36, 34),
+    (70, 44, 30),
+    (30, 30, 150),
+    (140, 90, 40),
+    (200, 200, 200),
+    (60, 110, 60),
+    (40, 140, 210),
+    (110, 60, 130),
+    (90, 96, 100),
+    (30, 60, 110),
+    (180, 150, 60),
+    (50, 50, 70),
+)
 _TROUSERS: tuple[BGR, ...] = ((60, 44, 36), (36, 34, 32), (96, 72, 50), (70, 80, 92), (120, 120, 116))
 _SKIN: tuple[BGR, ...] = ((150, 180, 224), (110, 145, 195), (64, 92, 140), (140, 165, 210))
 _HAIR: tuple[BGR, ...] = ((24, 26, 30), (36, 54, 78), (70, 120, 160), (120, 122, 124))
@@ -104,7 +114,7 @@ def _at(point: tuple[float, float]) -> tuple[int, int]:
 
 def _walker(phase: float, coat: BGR, trousers: BGR, skin: BGR, hair: BGR, *, bag: bool, long_coat: bool) -> U8:
     pen = _Pen(88, 192, PEDESTRIAN, coat)
-    step, dark = math.sin(phase), _shade(trousers, 0.75)
+    step, dark = math.sin(phase), shaded(trousers, 0.75)
     hip, middle = 98, 44
     for side, colour in ((-1, dark), (1, trousers)):
         foot = (middle + side * 8 + 13 * side * step, 184 - 5 * max(side * math.cos(phase), 0))
@@ -112,10 +122,10 @@ def _walker(phase: float, coat: BGR, trousers: BGR, skin: BGR, hair: BGR, *, bag
         pen.limb(foot, (foot[0] + 5, foot[1] + 1), 10, (28, 28, 30))
     hem = 128 if long_coat else 104
     pen.patch([(middle - 19, 40), (middle + 19, 40), (middle + 17, hem), (middle - 17, hem)], coat)
-    pen.patch([(middle + 4, 40), (middle + 19, 40), (middle + 17, hem), (middle + 6, hem)], _shade(coat, 1.2))
+    pen.patch([(middle + 4, 40), (middle + 19, 40), (middle + 17, hem), (middle + 6, hem)], shaded(coat, 1.2))
     for side in (-1, 1):
         hand = (middle + side * 24 - 9 * side * step, 98)
-        pen.limb((middle + side * 20, 48), hand, 10, _shade(coat, 0.85))
+        pen.limb((middle + side * 20, 48), hand, 10, shaded(coat, 0.85))
         pen.oval(hand, (5, 5), skin)
     if bag:
         pen.patch([(middle + 18, 92), (middle + 36, 92), (middle + 34, 122), (middle + 20, 122)], (40, 50, 80))
@@ -130,7 +140,7 @@ def _rider(phase: float, coat: BGR, trousers: BGR, skin: BGR, helmet: BGR, frame
     pen.oval((middle, 152), (8, 38), (26, 26, 28))
     pen.oval((middle, 152), (3, 30), (90, 92, 94))
     pen.limb((middle, 92), (middle, 140), 6, frame)
-    for side, colour in ((-1, _shade(trousers, 0.8)), (1, trousers)):
+    for side, colour in ((-1, shaded(trousers, 0.8)), (1, trousers)):
         lift = 16 * math.sin(phase + (0 if side > 0 else math.pi))
         knee, foot = (middle + side * 19, 116 - lift), (middle + side * 15, 158 - lift)
         pen.limb((middle + side * 10, 90), knee, 15, colour)
@@ -138,14 +148,10 @@ def _rider(phase: float, coat: BGR, trousers: BGR, skin: BGR, helmet: BGR, frame
         pen.limb((foot[0] - 4, foot[1]), (foot[0] + 4, foot[1]), 9, (26, 26, 28))
     pen.limb((middle - 34, 84), (middle + 34, 84), 6, (30, 30, 32))
     pen.patch([(middle - 22, 36), (middle + 22, 36), (middle + 16, 98), (middle - 16, 98)], coat)
-    pen.patch([(middle - 22, 58), (middle + 22, 58), (middle + 21, 66), (middle - 21, 66)], _shade(coat, 1.35))
+    pen.patch([(middle - 22, 58), (middle + 22, 58), (middle + 21, 66), (middle - 21, 66)], shaded(coat, 1.35))
     for side in (-1, 1):
-        pen.limb((middle + side * 21, 42), (middle + side * 32, 80), 11, _shade(coat, 0.85))
+        pen.limb((middle + side * 21, 42), (middle + side * 32, 80), 11, shaded(coat, 0.85))
         pen.oval((middle + side * 33, 82), (5, 5), skin)
     pen.oval((middle, 20), (12, 14), skin)
     pen.oval((middle, 14), (15, 12), helmet)
     return pen.sprite
-
-
-def _shade(colour: BGR, gain: float) -> BGR:
-    return min(colour[0] * gain, 255), min(colour[1] * gain, 255), min(colour[2] * gain, 255)

@@ -45,10 +45,12 @@ class StreetScene:
         plan = random.Random(f"drive {seed}")
         self.size = size
         self.step_m = step_m
-        self._road = Road(tuple(
-            (amplitude, plan.uniform(*lengths), plan.uniform(0, math.tau))
-            for amplitude, lengths in ((9.0, (260, 340)), (3.0, (130, 180)))
-        ))  # fmt: skip
+        self._road = Road(
+            tuple(
+                (amplitude, plan.uniform(*lengths), plan.uniform(0, math.tau))
+                for amplitude, lengths in ((9.0, (260, 340)), (3.0, (130, 180)))
+            )
+        )
         self._climate = Climate.of(plan)
         self._town, self._traffic = Town(seed), Traffic(seed)
         rng = np.random.default_rng(seed)

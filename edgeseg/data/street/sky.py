@@ -56,8 +56,10 @@ class Sky:
             x = camera.size[1] / 2 + shift + index * pitch
             if tree:
                 radius_px = 0.5 * k * (5 + height_m * 0.35)
-                crown = [(x + pitch * (0.5 + 0.75 * math.cos(a)), base - radius_px * (1 + math.sin(a)))
-                         for a in (math.tau * i / 10 for i in range(10))]  # fmt: skip
+                crown = [
+                    (x + pitch * (0.5 + 0.75 * math.cos(a)), base - radius_px * (1 + math.sin(a)))
+                    for a in (math.tau * i / 10 for i in range(10))
+                ]
                 colour = haze.colour((48 + 20 * tone, 84 + 30 * tone, 72 + 25 * tone))
                 canvas.polygon(crown, colour, TREE)
                 canvas.box(x - pitch * 0.2, base - radius_px, pitch * 1.4, radius_px, colour, TREE)

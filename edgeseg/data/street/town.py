@@ -98,11 +98,15 @@ class Town:
             cell.things.append(SignPost(s_m=start - 5.6, u_m=u, kind=kind, size_m=size, bottom_m=2.3))
             if rng.random() < 0.8:
                 panel = rng.choice(self._panels)
-                cell.things += [Fence(s_m=start - 18 + 2 * i, length_m=2.0, u_m=side * (KERB_M + 0.4), height_m=1.15,
-                                      panel=panel) for i in range(6)]  # fmt: skip
+                cell.things += [
+                    Fence(s_m=start - 18 + 2 * i, length_m=2.0, u_m=side * (KERB_M + 0.4), height_m=1.15, panel=panel)
+                    for i in range(6)
+                ]
             else:
-                cell.things += [Post(s_m=start - 8 - 1.8 * i, u_m=u, height_m=1.05, width_m=0.24, colour=(60, 62, 66))
-                                for i in range(5)]  # fmt: skip
+                cell.things += [
+                    Post(s_m=start - 8 - 1.8 * i, u_m=u, height_m=1.05, width_m=0.24, colour=(60, 62, 66))
+                    for i in range(5)
+                ]
 
     def _plots(
         self, cell: Cell, rng: random.Random, start: float, end: float, side: int, storeys: int, green: float
@@ -127,26 +131,50 @@ class Town:
         if rng.random() < 0.75:
             panel, height = rng.choice(self._panels), rng.uniform(1.2, 1.9)
             count = max(int(width // 2.5), 1)
-            cell.things += [Fence(s_m=start + i * width / count, length_m=width / count, u_m=side * WALL_M,
-                                  height_m=height, panel=panel) for i in range(count)]  # fmt: skip
+            cell.things += [
+                Fence(
+                    s_m=start + i * width / count,
+                    length_m=width / count,
+                    u_m=side * WALL_M,
+                    height_m=height,
+                    panel=panel,
+                )
+                for i in range(count)
+            ]
         else:
             count = max(int(width // 2), 1)
-            cell.things += [Tree(s_m=start + (i + 0.5) * width / count, u_m=side * (WALL_M + 0.4),
-                                 height_m=rng.uniform(1.4, 2.2), sprite=rng.choice(self._bushes))
-                            for i in range(count)]  # fmt: skip
+            cell.things += [
+                Tree(
+                    s_m=start + (i + 0.5) * width / count,
+                    u_m=side * (WALL_M + 0.4),
+                    height_m=rng.uniform(1.4, 2.2),
+                    sprite=rng.choice(self._bushes),
+                )
+                for i in range(count)
+            ]
         for _ in range(rng.randint(1, 3)):
             cell.things.append(
-                Tree(s_m=start + rng.uniform(0, width), u_m=side * (WALL_M + rng.uniform(2, 5)),
-                     height_m=rng.uniform(5, 9), sprite=rng.choice(self._trees))
-            )  # fmt: skip
+                Tree(
+                    s_m=start + rng.uniform(0, width),
+                    u_m=side * (WALL_M + rng.uniform(2, 5)),
+                    height_m=rng.uniform(5, 9),
+                    sprite=rng.choice(self._trees),
+                )
+            )
 
     def _pavement(self, cell: Cell, rng: random.Random, start: float, side: int, green: float) -> None:
         """Lamps, street trees and signs at the kerb."""
         kerb = side * (KERB_M + 0.55)
         cell.things.append(
-            Post(s_m=start + (12.0 if side > 0 else 24.0), u_m=kerb, height_m=6.5, width_m=0.26, arm_m=1.6,
-                 colour=(84, 90, 92))
-        )  # fmt: skip
+            Post(
+                s_m=start + (12.0 if side > 0 else 24.0),
+                u_m=kerb,
+                height_m=6.5,
+                width_m=0.26,
+                arm_m=1.6,
+                colour=(84, 90, 92),
+            )
+        )
         if rng.random() < 0.6:
             paint = rng.choice(((60, 66, 70), (60, 84, 110), (120, 124, 126)))
             cell.things.append(
@@ -155,12 +183,24 @@ class Town:
         if rng.random() < 0.9:
             kind = rng.choice(_SIGNS)
             cell.things.append(
-                SignPost(s_m=start + rng.uniform(4, 10), u_m=kerb, kind=kind, size_m=rng.uniform(0.95, 1.3),
-                         bottom_m=rng.uniform(1.9, 2.5), colour=rng.choice(_BOARDS))
-            )  # fmt: skip
+                SignPost(
+                    s_m=start + rng.uniform(4, 10),
+                    u_m=kerb,
+                    kind=kind,
+                    size_m=rng.uniform(0.95, 1.3),
+                    bottom_m=rng.uniform(1.9, 2.5),
+                    colour=rng.choice(_BOARDS),
+                )
+            )
         if rng.random() < green + 0.25:
-            cell.things.append(Tree(s_m=start + rng.uniform(14, 16), u_m=side * (KERB_M + 1.0),
-                                    height_m=rng.uniform(5.5, 8.5), sprite=rng.choice(self._trees)))  # fmt: skip
+            cell.things.append(
+                Tree(
+                    s_m=start + rng.uniform(14, 16),
+                    u_m=side * (KERB_M + 1.0),
+                    height_m=rng.uniform(5.5, 8.5),
+                    sprite=rng.choice(self._trees),
+                )
+            )
 
     def _parking(self, cell: Cell, rng: random.Random, start: float, end: float, side: int) -> None:
         """Parked cars at the kerb, nose to tail in some stretches and none in others."""

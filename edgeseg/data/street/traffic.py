@@ -74,8 +74,13 @@ class Traffic:
         """Everyone near a camera that is at `s_m` at time `t_s`."""
         yield self._lead(s_m, t_s)
         for s, rng in self._oncoming.movers(self._seed, s_m, t_s):
-            yield Vehicle(s_m=s, u_m=-EGO_LANE_M + rng.uniform(-0.2, 0.2), oncoming=True, body=choose_body(rng),
-                          paint=rng.choice(PAINTS))  # fmt: skip
+            yield Vehicle(
+                s_m=s,
+                u_m=-EGO_LANE_M + rng.uniform(-0.2, 0.2),
+                oncoming=True,
+                body=choose_body(rng),
+                paint=rng.choice(PAINTS),
+            )
         for side, stream in self._walks:
             for s, rng in stream.movers(self._seed, s_m, t_s):
                 u = side * (KERB_M + rng.uniform(0.9, 3.4))
@@ -98,8 +103,14 @@ class Traffic:
         gap = 11.0 + 62.0 * math.sin(math.pi * (turn % 1.0)) ** 2
         rng = random.Random(f"lead {self._seed} {math.floor(turn + 0.5)}")
         body = rng.choice((CAR_BODY, CAR_BODY, ESTATE_BODY, VAN_BODY))
-        return Vehicle(s_m=s_m + gap, u_m=EGO_LANE_M + rng.uniform(-0.15, 0.15), oncoming=False, body=body,
-                       paint=rng.choice(PAINTS), braking=gap < 18)  # fmt: skip
+        return Vehicle(
+            s_m=s_m + gap,
+            u_m=EGO_LANE_M + rng.uniform(-0.15, 0.15),
+            oncoming=False,
+            body=body,
+            paint=rng.choice(PAINTS),
+            braking=gap < 18,
+        )
 
     def _walker(self, rng: random.Random, s: float, u: float, t_s: float) -> Figure:
         sprite = rng.choice(self._walkers)
