@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import PurePosixPath
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
+from edgeseg.backend.onnx_model import check_model
+from edgeseg.backend.options import resolve_options
+from edgeseg.core.artefacts import atomic_file, write_text
 from edgeseg.core.errors import CapabilityError
-from edgeseg.core.types import Precision
+from edgeseg.core.progress import Progress, Silent
+from edgeseg.core.types import BuiltEngine, EngineSpec, Precision, Runner
 
+MODEL_FILE = "engine.onnx"
+SCRIPT_FILE = "build_plan.sh"
+PLAN_FILE = "engine.plan"
+_SCRIPT = """#!/bin/sh
+# Run this on the board: it writes {plan} beside itself.
+cd "$(dirname "$0")" && {line}
+"""
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
 """Where JetPack installs it; pip wheels do not have it."""
+_SILENT = Silent()
 _FLAGS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("--fp16",), "int8": ("--fp16", "--int8")}
 
 
@@ -44,3 +59,52 @@ def trtexec_line(model: str, plan: str, precision: Precision, *, workspace_mb: i
         "--useSpinWait",
     ]
     return shlex.join(words)
+
+
+class TrtexecBuilder:
+    """A bundle for a board that edgeseg does not run on: the exact ONNX file, and the script that builds its plan."""
+
+    name = "trtexec"
+    version = "8.5"
+    variant: Literal["jetpack5"] = "jetpack5"
+    precisions: Sequence[Precision] = ("fp32", "fp16", "int8")
+
+    def build(self, model: Path, folder: Path, spec: EngineSpec, progress: Progress = _SILENT) -> BuiltEngine:
+        """Copy the model and write the script; no runtime is involved.
+
+        Raises:
+            RequestError: The model does not fit the request.
+        """
+        del progress
+        options = resolve_options(spec.options, {"workspace_mb": 1024}, backend=self.name)
+        check_model(model, spec)
+        line = trtexec_line(MODEL_FILE, PLAN_FILE, spec.precision, workspace_mb=int(options["workspace_mb"]))
+        with atomic_file(folder / MODEL_FILE) as temporary:
+            shutil.copyfile(model, temporary)
+        write_text(folder / SCRIPT_FILE, _SCRIPT.format(plan=PLAN_FILE, line=line))
+        return BuiltEngine(
+            file=MODEL_FILE,
+            backend=self.name,
+            backend_version=self.version,
+            precision=spec.precision,
+            report={
+                "trtexec": line,
+                "audit": None,
+                "audit_reason": "nothing is built before the board runs the script",
+            },
+            can_run_here=False,
+        )
+
+    def open(self, engine: Path, spec: EngineSpec) -> Runner:
+        """Refused: the plan is trtexec's, and the program that runs it is the user's own.
+
+        Raises:
+            CapabilityError: Always; names the script.
+        """
+        del spec
+        raise CapabilityError(
+            "running a JetPack 5 bundle in edgeseg",
+            runtime="JetPack 5 has Python 3.8",
+            allowed=f"the plan that {engine.with_name(SCRIPT_FILE)} builds on the board",
+            fix="edgeseg build MODEL --target auto",
+        )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from edgeseg.backend.nvidia.trtexec import TRTEXEC, trtexec_line
+from edgeseg.backend.nvidia.trtexec import TRTEXEC, TrtexecBuilder, trtexec_line
 from edgeseg.core.errors import CapabilityError
+from edgeseg.core.types import EngineSpec
 
 
 def test_int8_brings_fp16_along_and_names_with_spaces_survive() -> None:
@@ -27,3 +31,20 @@ def test_fp32_has_no_precision_flag_and_bf16_is_refused() -> None:
     assert "--fp16" not in trtexec_line("m.onnx", "e.plan", "fp32")
     with pytest.raises(CapabilityError, match="bf16"):
         trtexec_line("m.onnx", "e.plan", "bf16")
+
+
+def test_the_bundle_of_a_board_that_edgeseg_does_not_run_on_is_the_graph_and_a_script(
+    model_file: Path, spec: EngineSpec, tmp_path: Path
+) -> None:
+    builder = TrtexecBuilder()
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    fp16 = msgspec.structs.replace(spec, precision="fp16")
+    built = builder.build(model_file, folder, fp16)
+    assert {file.name for file in folder.iterdir()} == {"engine.onnx", "build_plan.sh"}
+    assert not built.can_run_here
+    script = (folder / "build_plan.sh").read_text().replace(TRTEXEC, "echo")
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("--onnx=engine.onnx --saveEngine=engine.plan --fp16")
+    with pytest.raises(CapabilityError, match=r"build_plan\.sh"):
+        builder.open(folder / built.file, fp16)
