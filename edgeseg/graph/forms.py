@@ -14,7 +14,7 @@ import onnx
 
 from edgeseg.graph.ir import Graph, Node, from_model
 from edgeseg.graph.meta import meta_from_props, meta_props
-from edgeseg.graph.planes import write_planes
+from edgeseg.graph.phases import write_phases
 
 TO_NHWC = [0, 2, 3, 1]
 TO_NCHW = [0, 3, 1, 2]
@@ -30,14 +30,16 @@ class Forms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         transposed: A 2x2 transposed convolution of stride 2 as one node, or a 1x1 convolution and DepthToSpace(CRD),
             which TensorRT runs in INT8.
         pointwise: The 1x1 convolutions of ConvNeXt blocks as such, or as matrix products over NHWC.
-        layer_norm: One node, or its parts (TensorRT 8.5 has no importer for the node).
-        tail: Enlarged logits and ArgMax, or one enlarging convolution whose class planes are compared one by one.
+        layer_norm: One node, or its parts: TensorRT 8.5 has no importer for the node, and OpenVINO runs edge-s-ln 15 %
+            faster without the transpositions around it.
+        tail: Enlarged logits and ArgMax, or ArgMax of each phase of the enlargement and depth-to-space of the winners;
+            needs a fixed size.
     """
 
     transposed: Literal["node", "shuffle"] = "node"
     pointwise: Literal["conv", "matmul"] = "conv"
     layer_norm: Literal["node", "parts"] = "node"
-    tail: Literal["argmax", "planes"] = "argmax"
+    tail: Literal["argmax", "phases"] = "argmax"
 
 
 def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
@@ -54,8 +56,8 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
         pointwise_products(graph)
     if forms.layer_norm == "parts":
         decompose_layer_norms(graph)
-    if forms.tail == "planes":
-        write_planes(graph)
+    if forms.tail == "phases":
+        write_phases(graph)
     meta = meta_from_props(graph.props)
     chosen = {name: value for name, value in msgspec.structs.asdict(forms).items() if value != getattr(Forms(), name)}
     changed = msgspec.structs.replace(meta, forms={**meta.forms, **chosen})

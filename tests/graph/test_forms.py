@@ -7,7 +7,7 @@ from edgeseg.graph import apply_forms, fix_frame_size, read_meta
 from edgeseg.graph.forms import Forms, merge_shuffled, shuffle_transposed
 from edgeseg.graph.geometry import SCORES
 from edgeseg.graph.ir import from_model
-from edgeseg.graph.planes import phase_kernels
+from edgeseg.graph.phases import phase_kernels
 from edgeseg.graph.sample import sample_model
 
 SIZE = (37, 53)  # neither side a multiple of the stride
@@ -112,10 +112,10 @@ def test_phase_kernels_are_linear_interpolation_at_half_pixel_centres(factor):
 @pytest.mark.parametrize("size", [SIZE, (64, 96)])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("network", [None, (20, 30)])
-def test_class_planes_give_the_mask_of_argmax(run, picture, size, batch, network):
+def test_phases_give_the_mask_of_argmax(run, picture, size, batch, network):
     model = fix_frame_size(sample_model(), size, network, batch=batch)
-    after = apply_forms(model, Forms(tail="planes"))
-    assert "ArgMax" not in _ops(after)
+    after = apply_forms(model, Forms(tail="phases"))
+    assert _ops(after).count("ArgMax") == 16
     assert SCORES not in {node.name for node in after.graph.node}
     frames = picture(*size, batch=batch)
     before, got = run(model, frames)["mask"], run(after, frames)["mask"]
@@ -128,10 +128,10 @@ def test_of_equal_classes_the_first_wins(run):
     graph = from_model(model)
     graph.constants["head.logits.weight"] = np.zeros_like(graph.constants["head.logits.weight"])
     graph.constants["head.logits.bias"] = np.array([0, 1, 1, 0], np.float32)
-    after = apply_forms(graph.to_model(), Forms(tail="planes"))
+    after = apply_forms(graph.to_model(), Forms(tail="phases"))
     assert (run(after, np.zeros((1, 64, 96, 3), np.uint8))["mask"] == 1).all()
 
 
 def test_with_confidence_the_tail_stays():
     model = fix_frame_size(sample_model(confidence=True), SIZE)
-    assert _ops(apply_forms(model, Forms(tail="planes"))) == _ops(model)
+    assert _ops(apply_forms(model, Forms(tail="phases"))) == _ops(model)

@@ -104,7 +104,7 @@ def test_typed_bf16_is_valid_and_of_one_type():
 
 
 def test_every_form_has_a_typed_variant(run, picture):
-    model = apply_forms(_model(), Forms(transposed="shuffle", pointwise="matmul", tail="planes"))
+    model = apply_forms(_model(), Forms(transposed="shuffle", pointwise="matmul", tail="phases"))
     typed = make_variant(model, "typed", "fp16")
     frames = picture(*SIZE)
     assert np.mean(run(model, frames)["mask"] == run(typed, frames)["mask"]) > 0.99
