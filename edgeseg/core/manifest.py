@@ -86,6 +86,7 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         backend_version: Version of the runtime that built it.
         precision: Precision read back from the runtime.
         layers: Number of layers by precision, where the runtime tells.
+        forms: Exact form of each part that has several, as the engine's ONNX artefact has it.
     """
 
     file: str
@@ -94,6 +95,7 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     backend_version: str
     precision: str
     layers: dict[str, int] = {}
+    forms: dict[str, str] = {}
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
