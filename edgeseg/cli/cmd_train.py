@@ -21,6 +21,8 @@ from edgeseg.cli.ui import Ui, common_options
 @click.option("--crop", help="HEIGHTxWIDTH of the training crops.")
 @click.option("--set", "values", multiple=True, metavar="TABLE.FIELD=VALUE", help="Any other field, value as in TOML.")
 @click.option("--init", help="Run folder (or zoo:NAME) whose weights are started from.")
+@click.option("--encoder-weights", help="FILE.safetensors, torchvision:NAME or timm:NAME for the encoder.")
+@click.option("--teacher", help="Run folder of a model that teaches this one.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, bit for bit.")
 @common_options
@@ -37,6 +39,8 @@ def command(
     crop: str | None,
     values: tuple[str, ...],
     init: str | None,
+    encoder_weights: str | None,
+    teacher: str | None,
     device: str,
     resume: bool,
 ) -> None:
@@ -66,6 +70,8 @@ def command(
         config=config,
         overrides=parse_overrides(values, {name: value for name, value in named.items() if value is not None}),
         init=init or "",
+        encoder_weights=encoder_weights or "",
+        teacher=teacher or "",
         resume=resume,
         device=device,
     )

@@ -7,8 +7,9 @@ runs on the GPU where the frames live there, and gives channels-last memory as i
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgeseg.core.types import Size
 from edgeseg.model import InputConfig
 from edgeseg.train.config import AugmentConfig
 from edgeseg.train.corpus import Corpus
+from edgeseg.train.effects import apply_effects, draw_effects
 from edgeseg.train.plan import Purpose, generator
 
 Affine = NDArray[np.float64]
@@ -138,38 +140,101 @@ class Augmenter:
         config: Strengths; `crop` is resolved.
         input_config: Mean and standard deviation.
         seed: Of the run.
+        stride: What crops are multiples of.
     """
 
-    def __init__(self, corpus: Corpus, config: AugmentConfig, input_config: InputConfig, *, seed: int) -> None:
+    def __init__(
+        self, corpus: Corpus, config: AugmentConfig, input_config: InputConfig, *, seed: int, stride: int = 1
+    ) -> None:
         assert config.crop is not None, "the crop is resolved before a run starts"
         self._corpus = corpus
         self._config = config
         self._crop: Size = config.crop
         self._input = input_config
         self._seed = seed
+        self._stride = stride
+        self._mixer = ClassMixer(corpus, config) if config.class_mix else None
 
-    def batch(self, epoch: int, positions: Sequence[int], frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, epoch: int, positions: Sequence[int], frames: Sequence[int], step: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """The frames at some positions of an epoch.
 
         Args:
             epoch: From 0.
             positions: Places within the epoch's order, which seed the draws.
             frames: Index of the frame at each of them.
+            step: Step of the epoch, which seeds the size of the crop.
 
         Returns:
             float32 [N, 3, h, w] normalised RGB, channels-last; int64 [N, h, w] class ids.
         """
-        images, labels, maps = [], [], []
+        crop = self._crop_at(epoch, step)
+        images, labels, maps, effects = [], [], [], []
         for position, frame in zip(positions, frames, strict=True):
             rng = generator(self._seed, Purpose.SAMPLE, epoch, position)
-            image, label = self._corpus.images[frame], self._corpus.labels[frame]
-            window = draw_window(rng, (label.shape[0], label.shape[1]), self._crop, self._config)
             maps.append(draw_colour(rng, self._config, self._input.mean_rgb))
-            image, label = cut(image, label, window, self._crop, self._corpus.classes.ignore_id)
+            effects.append(draw_effects(rng, self._config))
+            image, label = self._cut(rng, crop, frame)
+            if self._mixer is not None and rng.random() < self._config.class_mix:
+                image, label = self._mixer.paste(rng, image, label, functools.partial(self._cut, rng, crop))
             images.append(image)
             labels.append(label)
         stacked = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
-        return apply_colour(stacked, maps, self._input), torch.stack(labels).long()
+        return apply_colour(apply_effects(stacked, effects), maps, self._input), torch.stack(labels).long()
+
+    def _cut(self, rng: np.random.Generator, crop: Size, frame: int) -> tuple[Tensor, Tensor]:
+        image, label = self._corpus.images[frame], self._corpus.labels[frame]
+        window = draw_window(rng, (label.shape[0], label.shape[1]), crop, self._config)
+        return cut(image, label, window, crop, self._corpus.classes.ignore_id)
+
+    def _crop_at(self, epoch: int, step: int) -> Size:
+        low, high = self._config.multi_scale
+        if low == high == 1.0:
+            return self._crop
+        factor = generator(self._seed, Purpose.CROP, epoch, step).uniform(low, high)
+        height, width = (max(1, round(side * factor / self._stride)) * self._stride for side in self._crop)
+        return height, width
+
+
+class ClassMixer:
+    """Pastes objects of rare classes from one frame into another.
+
+    Args:
+        corpus: Frames to take objects from.
+        config: `mix_below` says which classes are rare.
+    """
+
+    def __init__(self, corpus: Corpus, config: AugmentConfig) -> None:
+        share = corpus.histogram().double() / corpus.histogram().sum().clamp(min=1)
+        self._rare = (share < config.mix_below) & (share > 0)
+        shows = (corpus.pixels > 0) & self._rare
+        # a class is drawn evenly among the rare ones, then a frame that shows it
+        self._donors = [shows[:, c].nonzero()[:, 0].numpy() for c in self._rare.nonzero()[:, 0].tolist()]
+
+    def paste(
+        self,
+        rng: np.random.Generator,
+        image_chw: Tensor,
+        label_hw: Tensor,
+        cut_other: Callable[[int], tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """Lay the rare objects of another frame's crop over a crop.
+
+        Args:
+            rng: Draws the other frame.
+            image_chw: uint8 [3, h, w].
+            label_hw: uint8 [h, w].
+            cut_other: Gives a crop of the same size of a frame by its index.
+        """
+        if not self._donors:
+            return image_chw, label_hw
+        donors = self._donors[int(rng.integers(len(self._donors)))]
+        other, ids = cut_other(int(rng.choice(donors)))
+        rare = torch.zeros(256, dtype=torch.bool, device=ids.device)
+        rare[: len(self._rare)] = self._rare.to(ids.device)
+        taken = rare[ids.int()]
+        return torch.where(taken, other, image_chw), torch.where(taken, ids, label_hw)
 
 
 def _offset(rng: np.random.Generator, frame: int, window: int) -> int:

@@ -79,6 +79,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         val: Specification of the validation frames; empty takes the same data set.
         val_splits: Splits that are scored; the first decides and gives the run's frames. May be empty.
         limit: Share of the training frames that is used, evenly spaced; for studies with few labels.
+        repeat_below: Frames with a class that fewer than this share of the frames show come up more often
+            (repeat-factor sampling: Gupta et al., "LVIS", 2019); 0 shows every frame once an epoch.
     """
 
     train: str = ""
@@ -86,10 +88,12 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     val: str = ""
     val_splits: tuple[str, ...] = ("val",)
     limit: float = 1.0
+    repeat_below: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.limit <= 1:
             raise ValueError(f"data.limit is {self.limit}; allowed: above 0, up to 1")
+        _share("data.repeat_below", self.repeat_below)
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +108,14 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         contrast: Factor 1 +- this, about the frame's mean.
         saturation: Factor 1 +- this, about each pixel's luma.
         hue: Largest turn of the hue, as a share of the circle.
+        gamma: Largest natural logarithm of the tone curve's exponent.
+        blur: Probability of a Gaussian blur of 0.3 to 2 pixels.
+        noise: Probability of sensor noise of 2 to 16 grey levels.
+        weather: Probability of fog, glare or rain.
+        class_mix: Probability that objects of rare classes from another frame are pasted in (after Olsson et al.,
+            "ClassMix", 2021, with labels in place of predictions).
+        mix_below: Share of the pixels under which a class is rare.
+        multi_scale: Smallest and largest factor of the crop, drawn once a step, in steps of the network's stride.
     """
 
     crop: tuple[int, int] | None = None
@@ -114,12 +126,34 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     contrast: float = 0.3
     saturation: float = 0.3
     hue: float = 0.03
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    weather: float = 0.0
+    class_mix: float = 0.0
+    mix_below: float = 0.03
+    multi_scale: Range = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"augment.scale is {list(self.scale)}; allowed: [smallest, largest], both above 0")
+        for name in ("scale", "multi_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"augment.{name} is {[low, high]}; allowed: [smallest, largest], both above 0")
         _at_least("augment.aspect", self.aspect, 1)
-        for name in ("flip", "brightness", "contrast", "saturation", "hue"):
+        _at_least("augment.gamma", self.gamma, 0)
+        shares = (
+            "flip",
+            "brightness",
+            "contrast",
+            "saturation",
+            "hue",
+            "blur",
+            "noise",
+            "weather",
+            "class_mix",
+            "mix_below",
+        )
+        for name in shares:
             _share(f"augment.{name}", getattr(self, name))
 
 
@@ -133,6 +167,8 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         dice: Weight of the soft Dice loss (Milletari et al., "V-Net", 2016).
         lovasz: Weight of the Lovasz-Softmax loss (Berman et al., 2018), the surrogate of mIoU itself.
         region_pixels: Pixels drawn evenly from the batch for Dice and Lovasz: the sort of Lovasz is slow.
+        hard_share: Share of the pixels, the ones of largest cross-entropy, that count for it (Shrivastava et al.,
+            "Training region-based object detectors with online hard example mining", 2016); 1 counts all.
         deep_supervision: Weight of the losses of a model's auxiliary heads.
     """
 
@@ -141,13 +177,36 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dice: float = 0.0
     lovasz: float = 0.0
     region_pixels: int = 16384
+    hard_share: float = 1.0
     deep_supervision: float = 0.4
 
     def __post_init__(self) -> None:
         _share("loss.label_smoothing", self.label_smoothing)
+        if not 0 < self.hard_share <= 1:
+            raise ValueError(f"loss.hard_share is {self.hard_share}; allowed: above 0, up to 1")
         for name in ("dice", "lovasz", "deep_supervision"):
             _at_least(f"loss.{name}", getattr(self, name), 0)
         _at_least("loss.region_pixels", self.region_pixels, 1)
+
+
+class DistillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a student learns from a teacher (`--teacher`).
+
+    Attributes:
+        logits: Weight of the divergence between both answers (Hinton et al., 2015).
+        temperature: Softens both answers; the divergence is multiplied by its square.
+        features: Weight of the distance between both attention maps at each encoder stride that both have
+            (Zagoruyko and Komodakis, "Paying more attention to attention", 2017). They need no channels in common.
+    """
+
+    logits: float = 1.0
+    temperature: float = 2.0
+    features: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least("distill.logits", self.logits, 0)
+        _at_least("distill.features", self.features, 0)
+        _above("distill.temperature", self.temperature, 0)
 
 
 class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -160,6 +219,7 @@ class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     data: DataConfig = msgspec.field(default_factory=DataConfig)
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
+    distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,11 +227,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         version: Of edgeseg.
-        init: Run that the weights started from; empty for none.
+        init: What the weights started from; empty for none.
+        encoder_weights: What the encoder's weights started from; empty for none.
+        teacher: Run that taught; empty for none.
     """
 
     version: str
     init: str = ""
+    encoder_weights: str = ""
+    teacher: str = ""
     model: ModelConfig
     input: InputConfig
     classes: Classes
@@ -179,6 +243,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     data: DataConfig
     augment: AugmentConfig
     loss: LossConfig
+    distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,12 +43,15 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.images)
 
+    @functools.cached_property
+    def pixels(self) -> Tensor:
+        """Labelled pixels of each class in each frame, int64 [frames, classes]."""
+        rows = [torch.bincount(label.flatten(), minlength=256)[: len(self.classes)] for label in self.labels]
+        return torch.stack(rows).cpu()
+
     def histogram(self) -> Tensor:
         """Labelled pixels of each class, int64 [classes]."""
-        total = torch.zeros(256, dtype=torch.int64)
-        for label in self.labels:
-            total += torch.bincount(label.flatten(), minlength=256).cpu()
-        return total[: len(self.classes)]
+        return self.pixels.sum(dim=0)
 
 
 def read_corpus(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,21 +10,19 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgeseg.core import clock
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.progress import Progress, Task
+from edgeseg.core.progress import Progress, Silent, Task
 from edgeseg.train import checkpoint
-from edgeseg.train.augment import Augmenter
 from edgeseg.train.checkpoint import Position
-from edgeseg.train.config import RunConfig
-from edgeseg.train.corpus import Corpus
-from edgeseg.train.loss import SegmentationLoss, class_weights
+from edgeseg.train.config import TrainConfig
 from edgeseg.train.optimiser import AveragedModel, learning_rate, make_optimiser
+from edgeseg.train.parts import Parts, headline
 from edgeseg.train.plan import EpochPlan, Purpose, plan_epoch, seed_torch, steps_per_epoch
-from edgeseg.train.record import PICTURES, Recorder, spread
-from edgeseg.train.validate import Score, predict, score
+from edgeseg.train.record import Recorder
+from edgeseg.train.world import World, share_out, synchronise_norms
 
 _CHECK_EVERY = 20  # steps between two looks at the loss on a GPU, each of which waits for it
 
@@ -32,12 +31,12 @@ class Trainer:
     """One run in progress.
 
     Args:
-        run: Run folder; exists, with `config.toml`.
-        config: Resolved.
+        run: Run folder; exists.
+        config: Loop and optimiser.
         model: On its device, in its memory format.
-        train: Frames to learn from.
-        splits: Frames to score, the deciding split first.
+        parts: Batches, objective, judge.
         bf16: Whether the step autocasts to bfloat16.
+        world: This process among all of the run's.
 
     Attributes:
         epoch: Finished epochs.
@@ -45,25 +44,22 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Path, config: RunConfig, model: nn.Module, train: Corpus, splits: list[Corpus], *, bf16: bool
+        self, run: Path, config: TrainConfig, model: nn.Module, parts: Parts, *, bf16: bool, world: World | None = None
     ) -> None:
         self._run = run
         self._config = config
         self._model = model
-        self._train = train
-        self._splits = splits
+        self._parts = parts
+        self._world = world or World()
         self._device = next(model.parameters()).device
         self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=bf16)
-        self._forward = torch.compile(model) if config.train.compile else model
-        self._averaged = AveragedModel(model, config.train.ema_decay)
-        self._optimiser = make_optimiser(model, config.train)
-        self._augmenter = Augmenter(train, config.augment, config.input, seed=config.train.seed)
-        weights = class_weights(train.histogram(), config.loss.class_weights)
-        self._loss = SegmentationLoss(
-            config.loss, train.classes.ignore_id, None if weights is None else weights.to(self._device)
-        )
+        self._averaged = AveragedModel(model, config.ema_decay)
+        self._optimiser = make_optimiser(model, config)
+        synchronise_norms(model, self._world)
+        shared = share_out(parts.wrap(model), self._world, config.batch)
+        self._forward = torch.compile(shared) if config.compile else shared
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._steps = steps_per_epoch(len(train), config.train.batch)
+        self._steps = steps_per_epoch(len(parts.feed), config.batch)
         self._saved_ns = clock.now_ns()
         self.epoch = 0
         self.step = 0
@@ -84,61 +80,65 @@ class Trainer:
         self.epoch, self.step = position.epoch, position.step
         self._loss_sum.fill_(position.loss_sum)
 
-    def run(self, progress: Progress) -> dict[str, Score]:
-        """Train to the last epoch and return its scores by split.
+    def run(self, progress: Progress) -> dict[str, object]:
+        """Train to the last epoch and return its figures.
 
         Raises:
             EdgesegError: The loss is no longer a number.
             DataError: The disk is full.
             KeyboardInterrupt: Stopped by SIGINT or SIGTERM; the checkpoint holds the last finished step.
         """
-        epochs = self._config.train.epochs
-        left = (epochs - self.epoch) * self._steps - self.step
-        scores: dict[str, Score] = {}
+        left = (self._config.epochs - self.epoch) * self._steps - self.step
+        figures: dict[str, object] = {}
         with (
             _deferred_interrupt() as interrupt,
-            Recorder(self._run, self._train.classes, epoch=self.epoch) as recorder,
-            progress.task("train", left) as task,
+            self._recorder() as recorder,
+            (progress if self._world.leads else Silent()).task("train", left) as task,
         ):
-            while self.epoch < epochs:
+            while self.epoch < self._config.epochs:
                 started_ns = clock.now_ns()
                 first = self.step
-                self._epoch(task, interrupt)
+                self._run_epoch(task, interrupt)
                 seconds = (clock.now_ns() - started_ns) / 1e9
-                scores = self._finish_epoch(recorder, task, (self._steps - first) / seconds)
-        return scores or self._score()
+                figures = self._finish_epoch(recorder, task, (self._steps - first) / seconds)
+        return figures or self._parts.judge.metrics(self.averaged)
 
-    def _epoch(self, task: Task, interrupt: _Interrupt) -> None:
-        epoch, config = self.epoch, self._config.train
-        plan = plan_epoch(len(self._train), config.batch, seed=config.seed, epoch=epoch)
+    def _recorder(self) -> contextlib.AbstractContextManager[Recorder | None]:
+        return Recorder(self._run, epoch=self.epoch) if self._world.leads else contextlib.nullcontext()
+
+    def _run_epoch(self, task: Task, interrupt: _Interrupt) -> None:
+        epoch, config = self.epoch, self._config
+        plan = plan_epoch(
+            len(self._parts.feed), config.batch, seed=config.seed, epoch=epoch, repeats=self._parts.feed.repeats
+        )
         for step in range(self.step, plan.steps):
-            self._step(plan, epoch, step)
-            if self._device.type == "cpu" or step % _CHECK_EVERY == 0 or step == plan.steps - 1:
-                self._check_loss(epoch, step)
-                mean = float(self._loss_sum) / (step + 1)
+            self._take_step(plan, epoch, step)
+            self.step = step + 1
+            if self._device.type == "cpu" or step % _CHECK_EVERY == 0 or self.step == plan.steps:
+                mean = self._check_loss()
                 task.advance(0, f"epoch {epoch + 1}/{config.epochs}  loss {mean:.3f}")
             task.advance()
-            self.step = step + 1
-            overdue = clock.now_ns() - self._saved_ns > config.checkpoint_minutes * 60e9
-            if interrupt.asked or (overdue and step + 1 < plan.steps):
-                self._check_loss(epoch, step)
+            overdue = clock.now_ns() - self._saved_ns > config.checkpoint_minutes * 60e9 and self.step < plan.steps
+            asked, overdue = self._agree(interrupt.asked, overdue)
+            if asked or overdue:
+                self._check_loss()
                 self._save()
-            if interrupt.asked:
+            if asked:
                 raise KeyboardInterrupt
 
-    def _step(self, plan: EpochPlan, epoch: int, step: int) -> None:
-        config = self._config.train
-        positions = plan.positions(step)
-        images, labels = self._augmenter.batch(epoch, positions, [int(plan.order[i]) for i in positions])
+    def _take_step(self, plan: EpochPlan, epoch: int, step: int) -> None:
+        config, world = self._config, self._world
+        positions = plan.positions(step, world.rank, world.size)
+        inputs, targets = self._parts.feed.batch(epoch, positions, [int(plan.order[i]) for i in positions], step)
         number = epoch * self._steps + step
         rate = learning_rate(config, number, self._steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        seed_torch(config.seed, Purpose.STEP, epoch, step)
+        seed_torch(config.seed, Purpose.STEP, epoch, step, world.rank)
         self._model.train()
         with self._autocast:
-            outputs = self._forward(images)
-        loss = self._loss(outputs, labels)
+            outputs = self._forward(inputs)
+        loss = self._parts.objective(inputs, outputs, targets)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if config.clip_norm:
@@ -147,65 +147,59 @@ class Trainer:
         self._averaged.update(self._model, number)
         self._loss_sum += loss.detach()
 
-    def _check_loss(self, epoch: int, step: int) -> None:
-        if not bool(torch.isfinite(self._loss_sum)):
-            lr = self._config.train.lr / 2
+    def _agree(self, *flags: bool) -> list[bool]:
+        """What any process wants, all do: a process that stopped alone would leave the others waiting."""
+        if self._world.size == 1:
+            return list(flags)
+        return (self._world.mean(torch.tensor(flags, dtype=torch.float32, device=self._device)) > 0).tolist()
+
+    def _check_loss(self) -> float:
+        """The mean loss of the epoch so far, over this process's share of the batches."""
+        total = float(self._loss_sum)
+        if total != total or abs(total) == float("inf"):
             raise EdgesegError(
                 "the training diverged: the loss is not a number any more",
-                value=f"epoch {epoch + 1}, step {step + 1}",
+                value=f"epoch {self.epoch + 1}, step {self.step}",
                 allowed="the last checkpoint is kept",
-                fix=f"edgeseg train … --lr {lr:g} in a new run, or --set train.precision=fp32",
+                fix=f"edgeseg train … --lr {self._config.lr / 2:g} in a new run, or --set train.precision=fp32",
             )
+        return total / self.step
 
-    def _finish_epoch(self, recorder: Recorder, task: Task, steps_hz: float) -> dict[str, Score]:
-        config = self._config.train
+    def _finish_epoch(self, recorder: Recorder | None, task: Task, steps_hz: float) -> dict[str, object]:
+        config = self._config
         epoch = self.epoch + 1
         metrics: dict[str, object] = {
             "epoch": epoch,
-            "loss": float(self._loss_sum) / self._steps,
+            "loss": float(self._world.mean(self._loss_sum)) / self._steps,
             "lr": self._optimiser.param_groups[0]["lr"],
             "images_per_s": steps_hz * config.batch,
         }
-        scores: dict[str, Score] = {}
-        if epoch % config.validate_every == 0 or epoch == config.epochs:
-            scores = self._score()
-            for name, result in scores.items():
-                metrics[f"{name}/miou"] = result.miou
-                metrics[f"{name}/pixel_accuracy"] = result.pixel_accuracy
-                metrics[f"{name}/iou"] = result.iou
-            self._show(recorder, epoch)
-        recorder.epoch(metrics)
-        task.advance(0, _note(metrics, config.epochs))
+        figures: dict[str, object] = {}
         self._loss_sum.zero_()
         self.epoch, self.step = epoch, 0
-        checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
+        if recorder is not None:
+            if epoch % config.validate_every == 0 or epoch == config.epochs:
+                figures = self._parts.judge.metrics(self.averaged)
+                for found in self._parts.judge.pictures(self.averaged):
+                    recorder.pictures(found, epoch)
+            recorder.epoch({**metrics, **figures})
+            task.advance(0, f"epoch {epoch}/{config.epochs}  loss {metrics['loss']:.3f}  {headline(figures)}".rstrip())
+            checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
         self._save()
-        return scores
-
-    def _score(self) -> dict[str, Score]:
-        stride = self._config.model.stride
-        return {corpus.name: score(self.averaged, corpus, self._config.input, stride=stride) for corpus in self._splits}
-
-    def _show(self, recorder: Recorder, epoch: int) -> None:
-        for corpus in self._splits[:1]:
-            picks = spread(len(corpus), PICTURES)
-            images = [corpus.images[index] for index in picks]
-            masks = [self._predict(image) for image in images]
-            recorder.pictures(corpus.name, images, [corpus.labels[index] for index in picks], masks, epoch)
-
-    @torch.no_grad()
-    def _predict(self, image: Tensor) -> Tensor:
-        return predict(self.averaged, image, self._config.model.stride, self._config.input)
+        return figures
 
     def _save(self) -> None:
-        position = Position(
-            seed=self._config.train.seed,
-            epoch=self.epoch,
-            step=self.step,
-            loss_sum=float(self._loss_sum),
-            threads=torch.get_num_threads(),
-        )
-        checkpoint.save(self._run, self._state(), position)
+        loss_sum = float(self._world.mean(self._loss_sum))
+        if self._world.leads:
+            position = Position(
+                seed=self._config.seed,
+                epoch=self.epoch,
+                step=self.step,
+                loss_sum=loss_sum,
+                threads=torch.get_num_threads(),
+            )
+            checkpoint.save(self._run, self._state(), position)
+        self._world.wait()
         self._saved_ns = clock.now_ns()
 
     def _state(self) -> checkpoint.State:
@@ -239,10 +233,3 @@ def _deferred_interrupt() -> Iterator[_Interrupt]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _note(metrics: dict[str, object], epochs: int) -> str:
-    scores = "  ".join(
-        f"{name.removesuffix('/miou')} mIoU {value:.3f}" for name, value in metrics.items() if name.endswith("/miou")
-    )
-    return f"epoch {metrics['epoch']}/{epochs}  loss {metrics['loss']:.3f}  {scores}".rstrip()

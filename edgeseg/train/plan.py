@@ -19,7 +19,7 @@ class Purpose(enum.IntEnum):
     ORDER = 1
     SAMPLE = 2
     STEP = 3
-    INIT = 4
+    CROP = 4
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
@@ -59,9 +59,39 @@ def steps_per_epoch(frames: int, batch: int) -> int:
     return max(1, frames // batch)
 
 
-def plan_epoch(frames: int, batch: int, *, seed: int, epoch: int) -> EpochPlan:
-    """A shuffled epoch; frames that do not fill the last batch wait for another epoch."""
+def plan_epoch(
+    frames: int, batch: int, *, seed: int, epoch: int, repeats: NDArray[np.float64] | None = None
+) -> EpochPlan:
+    """A shuffled epoch; frames that do not fill the last batch wait for another epoch.
+
+    Args:
+        frames: Number of frames.
+        batch: Frames in a step.
+        seed: Of the run.
+        epoch: From 0.
+        repeats: Expected appearances of each frame relative to the others', [frames]; None for equal ones.
+    """
     length = steps_per_epoch(frames, batch) * batch
     rng = generator(seed, Purpose.ORDER, epoch)
-    rounds = [rng.permutation(frames) for _ in range(-(-length // frames))]
-    return EpochPlan(np.concatenate(rounds)[:length], batch)
+    if repeats is None:
+        rounds = [rng.permutation(frames) for _ in range(-(-length // frames))]
+        return EpochPlan(np.concatenate(rounds)[:length], batch)
+    # systematic resampling: appearances differ from their expectation by less than one
+    edges = np.cumsum(repeats) / repeats.sum() * length
+    picks = np.searchsorted(edges, np.arange(length) + rng.random(), side="right")
+    return EpochPlan(rng.permutation(np.minimum(picks, frames - 1)), batch)
+
+
+def repeat_factors(shows: NDArray[np.bool_], below: float) -> NDArray[np.float64]:
+    """How often each frame comes up (repeat-factor sampling: Gupta et al., "LVIS", 2019, section 4.2).
+
+    Args:
+        shows: Whether a frame shows a class, [frames, classes].
+        below: Share of the frames under which a class is rare.
+
+    Returns:
+        max over a frame's classes of max(1, sqrt(below / share of frames with the class)), [frames].
+    """
+    share = np.maximum(shows.mean(axis=0), 1 / len(shows))
+    factors = np.maximum(1.0, np.sqrt(below / share))
+    return np.asarray(np.where(shows, factors, 1.0).max(axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +17,7 @@ from edgeseg.core.artefacts import atomic_folder, disk_errors, write_bytes, writ
 from edgeseg.core.types import Classes
 from edgeseg.data.masks import write_index_png
 from edgeseg.train.corpus import Corpus
+from edgeseg.train.parts import Pictures
 
 FRAMES = 8  # for export's parity check
 PICTURES = 4  # rows of the picture grid
@@ -47,13 +48,11 @@ class Recorder:
 
     Args:
         run: The run folder.
-        classes: For colours.
         epoch: First epoch that will be recorded; later lines of an earlier, broken run are dropped.
     """
 
-    def __init__(self, run: Path, classes: Classes, *, epoch: int) -> None:
+    def __init__(self, run: Path, *, epoch: int) -> None:
         self._file = run / "metrics.jsonl"
-        self._palette = torch.tensor(list(classes.palette_rgb) + [(0, 0, 0)] * (256 - len(classes)), dtype=torch.uint8)
         kept = [line for line in read_metrics(run) if _epoch(line) <= epoch]
         write_text(self._file, "".join(_line(line) for line in kept))
         with disk_errors(self._file):
@@ -77,19 +76,17 @@ class Recorder:
                 self._board.add_scalar(name, value, step)
         self._board.flush()
 
-    def pictures(
-        self, tag: str, images: Sequence[Tensor], labels: Sequence[Tensor], masks: Sequence[Tensor], epoch: int
-    ) -> None:
-        """Show frames beside label and mask, each uint8: [3, H, W], [H, W], [H, W]."""
-        rows = [
-            torch.cat([image.cpu(), self._coloured(label), self._coloured(mask)], dim=2)
-            for image, label, mask in zip(images, labels, masks, strict=True)
-        ]
-        height, width = (min(row.shape[axis] for row in rows) for axis in (1, 2))
-        self._board.add_image(tag, torch.cat([row[:, :height, :width] for row in rows], dim=1), epoch)
+    def pictures(self, found: Pictures, epoch: int) -> None:
+        """Show a grid, its rows under each other."""
+        height, width = (min(row.shape[axis] for row in found.rows) for axis in (1, 2))
+        self._board.add_image(found.tag, torch.cat([row[:, :height, :width] for row in found.rows], dim=1), epoch)
 
-    def _coloured(self, ids_hw: Tensor) -> Tensor:
-        return self._palette[ids_hw.cpu().long()].permute(2, 0, 1)
+
+def colour_ids(ids_hw: Tensor, classes: Classes) -> Tensor:
+    """Class ids uint8 [H, W] as RGB uint8 [3, H, W] on the CPU; black where there is no class."""
+    palette = torch.zeros(256, 3, dtype=torch.uint8)
+    palette[: len(classes)] = torch.tensor(classes.palette_rgb, dtype=torch.uint8)
+    return palette[ids_hw.cpu().long()].permute(2, 0, 1)
 
 
 def read_metrics(run: Path) -> list[dict[str, object]]:

@@ -27,6 +27,8 @@ class TrainRequest:
         config: TOML file with any of the tables of a recipe.
         overrides: Values over the file's, by table and field.
         init: What the weights start from: a run folder, `zoo:NAME` or a safetensors file; empty for nothing.
+        encoder_weights: Weights of the encoder: a safetensors file, `torchvision:NAME` or `timm:NAME`; empty for none.
+        teacher: Run folder of a model that teaches this one; empty for none.
         resume: Go on with the run in `out`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
@@ -36,6 +38,8 @@ class TrainRequest:
     config: Path | None = None
     overrides: Tables = field(default_factory=dict)
     init: str = ""
+    encoder_weights: str = ""
+    teacher: str = ""
     resume: bool = False
     device: str = "auto"
 
@@ -71,21 +75,22 @@ def resolve_model(name: str, fields: Mapping[str, object]) -> ModelConfig:
     return convert({**to_tables(preset(name)), **fields, "name": name}, ModelConfig, origin="[model]")
 
 
-def resolve(recipe: RecipeConfig, *, model: str, init: str, classes: Classes, frame_size: Size) -> RunConfig:
+def resolve(recipe: RecipeConfig, request: TrainRequest, *, classes: Classes, frame_size: Size) -> RunConfig:
     """Fill in what depends on the model and the data.
 
     Args:
         recipe: File and options.
-        model: Preset.
-        init: Run that the weights start from.
+        request: Names the preset and what the weights start from.
         classes: Of the training data.
         frame_size: Of the first training frame: the network size unless `[input]` names another.
     """
     input_config = convert({"network_size": list(frame_size), **recipe.input}, InputConfig, origin="[input]")
-    config = resolve_model(model, recipe.model)
+    config = resolve_model(request.model, recipe.model)
     return RunConfig(
         version=edgeseg.__version__,
-        init=init,
+        init=request.init,
+        encoder_weights=request.encoder_weights,
+        teacher=request.teacher,
         model=config,
         input=input_config,
         classes=classes,
@@ -93,6 +98,7 @@ def resolve(recipe: RecipeConfig, *, model: str, init: str, classes: Classes, fr
         data=recipe.data,
         augment=_resolve_crop(recipe.augment, input_config.network_size, config.stride),
         loss=recipe.loss,
+        distill=recipe.distill,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,52 +12,72 @@ from edgeseg.core.artefacts import disk_errors
 from edgeseg.core.config import save_config
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError, UnavailableError
-from edgeseg.core.progress import Progress
+from edgeseg.core.progress import Progress, Silent
 from edgeseg.data import open_dataset
-from edgeseg.model import build_model
+from edgeseg.model import build_model, load_encoder
+from edgeseg.model.network import SegModel
 from edgeseg.train.checkpoint import checkpoint_file
-from edgeseg.train.config import DataConfig, RunConfig
+from edgeseg.train.config import RunConfig
 from edgeseg.train.corpus import Corpus, read_corpus
+from edgeseg.train.distill import with_teacher
 from edgeseg.train.loop import Trainer
+from edgeseg.train.parts import Parts
 from edgeseg.train.record import write_done, write_frames
 from edgeseg.train.request import TrainRequest, read_recipe, read_run_config, resolve
 from edgeseg.train.start import load_matching
-from edgeseg.train.validate import Score
+from edgeseg.train.supervised import supervised_parts
+from edgeseg.train.world import World, join_world
 
 
 def train(request: TrainRequest, progress: Progress) -> Path:
     """Train, or go on with a broken run; see `edgeseg.train.train_model`."""
-    device = pick_device(request.device)
-    config, corpora = _resumed(request, device, progress) if request.resume else _new(request, device, progress)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    model = build_model(config.model, len(config.classes), seed=config.train.seed)
-    if config.init and not request.resume:
-        load_matching(model, config.init, progress)
-    _open_folder(request.out, config, corpora)
-    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-    model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    trainer = Trainer(request.out, config, model, corpora[0], corpora[1:], bf16=uses_bf16(config, device))
-    if checkpoint_file(request.out).is_file():
+    with join_world() as world:
+        display = progress if world.leads else Silent()
+        device = pick_device(request.device, world)
+        config = read_run_config(request) if request.resume else _new_config(request)
+        corpora = read_corpora(config, device, display)
+        model = start_model(config, device, display, fresh=not request.resume)
+        parts = _with_teacher(supervised_parts(config, corpora[0], corpora[1:], device), config, model, device)
+        world.wait()  # all have seen that the folder is free before one makes it
+        if world.leads:
+            open_folder(request.out, config, corpora[1:])
+        world.wait()
+        return train_parts(request.out, config, model, parts, display, world=world)
+
+
+def train_parts(
+    run: Path, config: RunConfig, model: SegModel, parts: Parts, progress: Progress, *, world: World
+) -> Path:
+    """Train a model on its parts in an open run folder, from its checkpoint where it has one."""
+    device = next(model.parameters()).device
+    trainer = Trainer(run, config.train, model, parts, bf16=uses_bf16(config, device), world=world)
+    if checkpoint_file(run).is_file():
         trainer.resume()
-    scores = trainer.run(progress)
-    write_done(request.out, _summary(config, model, scores))
-    return request.out
+    figures = trainer.run(progress)
+    if world.leads:
+        write_done(run, _summary(config, model, figures))
+    return run
 
 
-def pick_device(name: str) -> torch.device:
-    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`.
+def pick_device(name: str, world: World | None = None) -> torch.device:
+    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`; of several processes each takes its own GPU.
 
     Raises:
         RequestError: Another name.
         UnavailableError: A GPU is asked for and none is there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and name.split(":")[0] != "cuda":
         raise RequestError("unknown device", value=name, allowed="allowed: auto, cpu, cuda, cuda:N")
-    if name != "cpu" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise UnavailableError("torch finds no NVIDIA GPU", value=name, fix="edgeseg doctor, or --device cpu")
+    if name == "cuda" and world is not None and world.size > 1:
+        name = f"cuda:{world.local_rank}"
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
     return torch.device(name)
 
 
@@ -69,33 +90,18 @@ def uses_bf16(config: RunConfig, device: torch.device) -> bool:
     return bool({"bf16", "amx_bf16"} & set(fingerprint().cpu_features))
 
 
-def _new(request: TrainRequest, device: torch.device, progress: Progress) -> tuple[RunConfig, list[Corpus]]:
-    recipe = read_recipe(request)
-    dataset = open_dataset(recipe.data.train, recipe.data.split)
-    first = dataset[0].label_hw
-    config = resolve(
-        recipe,
-        model=request.model,
-        init=request.init,
-        classes=dataset.classes,
-        frame_size=(first.shape[0], first.shape[1]),
-    )
-    return config, read_corpora(config, device, progress)
-
-
-def _resumed(request: TrainRequest, device: torch.device, progress: Progress) -> tuple[RunConfig, list[Corpus]]:
-    config = read_run_config(request)
-    return config, read_corpora(config, device, progress)
-
-
-def _open_folder(run: Path, config: RunConfig, corpora: list[Corpus]) -> None:
-    """Make the run folder, or open it again: it is no longer complete until its last epoch is done."""
-    with disk_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "done.json").unlink(missing_ok=True)
-    save_config(run / "config.toml", config)
-    if len(corpora) > 1:
-        write_frames(run, corpora[1])
+def start_model(config: RunConfig, device: torch.device, progress: Progress, *, fresh: bool) -> SegModel:
+    """The model of a run on its device: drawn from the seed, then filled from what a fresh run starts from."""
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    model = build_model(config.model, len(config.classes), seed=config.train.seed)
+    if fresh and config.encoder_weights:
+        load_encoder(model, config.encoder_weights)
+    if fresh and config.init:
+        load_matching(model, config.init, progress)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    moved: SegModel = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    return moved
 
 
 def read_corpora(config: RunConfig, device: torch.device, progress: Progress) -> list[Corpus]:
@@ -105,36 +111,59 @@ def read_corpora(config: RunConfig, device: torch.device, progress: Progress) ->
         RequestError: An unknown data set or split, or classes that are not the run's.
         DataError: Frames that cannot be used.
     """
-    data: DataConfig = config.data
+    data = config.data
     wanted = [(data.train, data.split, "train"), *((data.val or data.train, name, name) for name in data.val_splits)]
     corpora = []
     for index, (spec, split, name) in enumerate(wanted):
         dataset = open_dataset(spec, split)
         if dataset.classes.names != config.classes.names:
-            raise RequestError(
-                "two vocabularies", value=f"{spec}: {', '.join(dataset.classes.names)}",
-                allowed=", ".join(config.classes.names),
-            )  # fmt: skip
-        corpora.append(
-            read_corpus(
-                dataset,
-                name,
-                network_size=config.input.network_size,
-                share=data.limit if index == 0 else 1.0,
-                device=device,
-                progress=progress,
-            )
+            found = f"{spec}: {', '.join(dataset.classes.names)}"
+            raise RequestError("two vocabularies", value=found, allowed=", ".join(config.classes.names))
+        corpus = read_corpus(
+            dataset,
+            name,
+            network_size=config.input.network_size,
+            share=data.limit if index == 0 else 1.0,
+            device=device,
+            progress=progress,
         )
+        corpora.append(corpus)
     return corpora
 
 
-def _summary(config: RunConfig, model: nn.Module, scores: dict[str, Score]) -> dict[str, object]:
+def open_folder(run: Path, config: RunConfig, splits: Sequence[Corpus]) -> None:
+    """Make the run folder, or open it again: it is no longer complete until its last epoch is done."""
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "done.json").unlink(missing_ok=True)
+    save_config(run / "config.toml", config)
+    if splits:
+        write_frames(run, splits[0])
+
+
+def _new_config(request: TrainRequest) -> RunConfig:
+    recipe = read_recipe(request)
+    dataset = open_dataset(recipe.data.train, recipe.data.split)
+    first = dataset[0].label_hw
+    return resolve(recipe, request, classes=dataset.classes, frame_size=(first.shape[0], first.shape[1]))
+
+
+def _with_teacher(parts: Parts, config: RunConfig, model: SegModel, device: torch.device) -> Parts:
+    if not config.teacher:
+        return parts
+    bf16 = uses_bf16(config, device)
+    objective = with_teacher(parts.objective, model, Path(config.teacher), config, device, bf16=bf16)
+    return Parts(parts.feed, objective, parts.judge, parts.wrap)
+
+
+def _summary(config: RunConfig, model: nn.Module, figures: dict[str, object]) -> dict[str, object]:
+    scores: dict[str, dict[str, object]] = {}
+    for name, value in figures.items():
+        split, _, figure = name.partition("/")
+        scores.setdefault(split, {})[figure] = value
     return {
         "model": config.model.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": config.train.epochs,
-        "scores": {
-            name: {"miou": found.miou, "pixel_accuracy": found.pixel_accuracy, "iou": found.iou}
-            for name, found in scores.items()
-        },
+        "scores": scores,
     }

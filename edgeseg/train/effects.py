@@ -1,0 +1,114 @@
+"""Weather, lens and sensor: changes of a frame that are not affine in colour, each with a probability of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tvf
+
+from edgeseg.train.config import AugmentConfig
+
+_FOG_RGB = (205.0, 208.0, 212.0)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What was drawn for one frame; 0 leaves a thing out.
+
+    Attributes:
+        blur_sigma_px: Standard deviation of a Gaussian blur.
+        gamma: Exponent of the tone curve; 1 changes nothing.
+        noise: Standard deviation of the sensor's noise, in 0..255.
+        noise_seed: Of that noise.
+        fog: Share of fog at the top of the frame, where the distance is; it thins out towards the bottom.
+        glare: Strength of a bright disc, in 0..1.
+        glare_at: Its centre, as shares of height and width.
+        rain: Share of the columns that carry a streak.
+    """
+
+    blur_sigma_px: float = 0.0
+    gamma: float = 1.0
+    noise: float = 0.0
+    noise_seed: int = 0
+    fog: float = 0.0
+    glare: float = 0.0
+    glare_at: tuple[float, float] = (0.0, 0.0)
+    rain: float = 0.0
+
+
+def draw_effects(rng: np.random.Generator, config: AugmentConfig) -> Effects:
+    """Draw one frame's effects; the number of draws does not depend on the config, so that recipes stay comparable."""
+    blur, noise, weather = (float(rng.random()) for _ in range(3))
+    strengths = rng.random(6)
+    kind = int(rng.integers(3)) if weather < config.weather else -1
+    return Effects(
+        blur_sigma_px=0.3 + 1.7 * strengths[0] if blur < config.blur else 0.0,
+        gamma=float(np.exp((2 * strengths[1] - 1) * config.gamma)),
+        noise=2 + 14 * strengths[2] if noise < config.noise else 0.0,
+        noise_seed=int(rng.integers(2**31)),
+        fog=0.2 + 0.5 * strengths[3] if kind == 0 else 0.0,
+        glare=0.3 + 0.6 * strengths[3] if kind == 1 else 0.0,
+        glare_at=(0.6 * float(strengths[4]), float(strengths[5])),
+        rain=0.02 + 0.08 * strengths[3] if kind == 2 else 0.0,
+    )
+
+
+def apply_effects(images_nchw: Tensor, effects: Sequence[Effects]) -> Tensor:
+    """Apply each frame's effects to a batch.
+
+    Args:
+        images_nchw: uint8 [N, 3, H, W] RGB, channels-last memory.
+        effects: One per frame.
+
+    Returns:
+        uint8 of the same shape and memory; the argument itself where no frame has an effect.
+    """
+    changed = images_nchw
+    for index, effect in enumerate(effects):
+        if effect != Effects(noise_seed=effect.noise_seed, glare_at=effect.glare_at):
+            if changed is images_nchw:
+                changed = images_nchw.clone()
+            changed[index] = _one(images_nchw[index], effect)
+    return changed
+
+
+def _one(image_chw: Tensor, effect: Effects) -> Tensor:
+    pixels = image_chw.float()
+    height, width = pixels.shape[1:]
+    if effect.fog:
+        rows = torch.linspace(effect.fog, effect.fog * 0.2, height, device=pixels.device)[:, None]
+        pixels = pixels * (1 - rows) + pixels.new_tensor(_FOG_RGB)[:, None, None] * rows
+    if effect.glare:
+        pixels = pixels + 255 * effect.glare * _disc(height, width, effect.glare_at, pixels.device)
+    if effect.rain:
+        pixels = pixels + _streaks(height, width, effect, pixels.device)
+    if effect.blur_sigma_px:
+        side = 2 * int(np.ceil(2 * effect.blur_sigma_px)) + 1
+        pixels = tvf.gaussian_blur(pixels, [side, side], [effect.blur_sigma_px, effect.blur_sigma_px])
+    if effect.gamma != 1.0:
+        pixels = 255 * (pixels.clamp(0, 255) / 255) ** effect.gamma
+    if effect.noise:
+        generator = torch.Generator(pixels.device).manual_seed(effect.noise_seed)
+        pixels = pixels + effect.noise * torch.randn(pixels.shape, generator=generator, device=pixels.device)
+    return pixels.round().clamp(0, 255).to(torch.uint8)
+
+
+def _disc(height: int, width: int, at: tuple[float, float], device: torch.device) -> Tensor:
+    y = torch.arange(height, device=device)[:, None] / height - at[0]
+    x = torch.arange(width, device=device)[None] / width - at[1]
+    return torch.exp(-(y**2 + x**2) / (2 * 0.15**2))
+
+
+def _streaks(height: int, width: int, effect: Effects, device: torch.device) -> Tensor:
+    """Slanted bright lines: columns of random phase, shifted row by row."""
+    generator = torch.Generator(device).manual_seed(effect.noise_seed)
+    on = torch.rand(width + height // 4, generator=generator, device=device) < effect.rain
+    length = torch.rand(width + height // 4, generator=generator, device=device)
+    y = torch.arange(height, device=device)[:, None]
+    column = torch.arange(width, device=device)[None] + y // 4
+    drop = ((y / height * 3 + length[column] * 7) % 1.0) < 0.35
+    return (on[column] & drop).float() * 60
