@@ -18,6 +18,9 @@ from edgeseg.graph.ir import FLOAT, Array, Graph, Node
 from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props
 
 _P = GEOMETRY_PREFIX
+EDGE = f"{SCORES}.edge"
+"""The small logits with their edge repeated: what every phase reads."""
+_PHASE = f"{SCORES}.phase"
 _MAX_FACTOR = 4  # sixteen convolutions: beyond that their number costs more than the enlarged logits
 
 
@@ -48,6 +51,11 @@ def write_phases(graph: Graph) -> bool:
     return True
 
 
+def is_phase(node: Node) -> bool:
+    """Whether a node is the convolution of a phase: fixed weights of the enlargement, nothing to quantise."""
+    return node.op == "Conv" and node.name.startswith(_PHASE)
+
+
 def phase_kernels(factor: int) -> Array:
     """Weights of the pixels before, at and after, for each phase of an enlargement: float64 [factor, 3].
 
@@ -62,11 +70,11 @@ def _write_winners(graph: Graph, x: str, classes: int, factor: int, small: Size)
     kernels = phase_kernels(factor)
     edge = graph.constant(f"{_P}edge", [0, 0, 1, 1, 0, 0, 1, 1])
     flat = graph.constant(f"{_P}flat", [0, classes, -1])
-    padded = graph.add("Pad", [x, edge], f"{SCORES}.edge", mode="edge")
+    padded = graph.add("Pad", [x, edge], EDGE, mode="edge")
     winners = []
     for row in range(factor):
         for column in range(factor):
-            name = f"{SCORES}.phase{row}{column}"
+            name = f"{_PHASE}{row}{column}"
             kernel = np.outer(kernels[row], kernels[column]).astype(np.float32)
             weight = graph.constant(f"{name}.weight", np.tile(kernel, (classes, 1, 1, 1)))
             inputs = [padded, weight]
