@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${1:-demo}
 case $target in
   demo) extras=train ;;
-  test) extras=train,sign,record,formats,bench,dev ;;
+  test) extras=train,sign,record,formats,bench,encoders,dev ;;
   *) echo "setup: error: unknown target ($target); allowed: demo, test; try: make setup" >&2; exit 2 ;;
 esac
 # TensorRT-RTX builds engines without a GPU, but has wheels for x86-64 Linux only; the tests use it

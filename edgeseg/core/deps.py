@@ -35,6 +35,7 @@ _PACKAGES: dict[str, tuple[str, str, str]] = {
     "cryptography": ("cryptography", "sign", "pip install 'edgeseg[sign]'"),
     "mlperf_loadgen": ("mlcommons-loadgen", "bench", "pip install 'edgeseg[bench]'"),
     "pycocotools": ("pycocotools", "formats", "pip install 'edgeseg[formats]'"),
+    "timm": ("timm", "encoders", "train on another machine; the board needs only the exported ONNX"),
     "mcap": ("mcap", "record", "pip install 'edgeseg[record]'"),
     "pycuda": ("pycuda", "tensorrt", "pip install 'edgeseg[jetpack6]'"),
 }
