@@ -15,7 +15,7 @@ from edgeseg.data.street.canvas import BGR, EMPTY, Canvas, Mipmap, Sprite, shade
 from edgeseg.data.street.ids import FENCE, POLE, SIGN, TREE
 from edgeseg.data.street.weather import Weather
 
-_SEEN_M = 75.0
+_SEEN_M = 55.0
 """Beyond this a post is thinner than a pixel and is not drawn."""
 
 
@@ -111,7 +111,7 @@ class SignPost:
         depth = self.s_m - camera.s_m
         if not 2.0 < depth < _SEEN_M:
             return
-        Post(s_m=self.s_m, u_m=self.u_m, height_m=self.bottom_m + 0.5 * self.size_m, width_m=0.14).draw(
+        Post(s_m=self.s_m, u_m=self.u_m, height_m=self.bottom_m + 0.5 * self.size_m, width_m=0.2).draw(
             canvas, camera, weather
         )
         haze, k = weather.haze(depth), camera.scale(self.s_m)

@@ -16,7 +16,7 @@ from edgeseg.data.street.ids import BICYCLIST, PEDESTRIAN
 from edgeseg.data.street.weather import Weather
 
 PHASES = 6
-_SEEN_M = 70.0
+_SEEN_M = 45.0
 
 _CLOTHES: tuple[BGR, ...] = (
     (40, 36, 34),

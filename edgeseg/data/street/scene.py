@@ -83,7 +83,7 @@ class StreetScene:
         t_s = s_m / EGO_SPEED_M_S
         height, width = self.size
         nod = 0.004 * math.sin(7.1 * t_s) + 0.003 * math.sin(2.3 * t_s + 1)
-        focal = 0.83 * width
+        focal = 0.95 * width
         return Camera.on(
             self._road,
             s_m,

@@ -76,7 +76,7 @@ class Town:
         rng = random.Random(f"cell {self._seed} {index}")
         cell, start = Cell(), index * CELL_M
         district = random.Random(f"district {self._seed} {index // 5}")
-        storeys, green = district.choice((2, 2, 3, 4)), district.uniform(0.15, 0.5)
+        storeys, green = district.choice((2, 2, 3, 4)), district.uniform(0.25, 0.55)
         if index % 4 == 2:
             self._junction(cell, rng, start)
         for side in (-1, 1):
@@ -94,17 +94,17 @@ class Town:
         for side in (-1, 1):
             u = side * (KERB_M + 0.55)
             kind = "light" if lights else rng.choice(("warn", "stop", "order"))
-            size = 1.15 if lights else 0.9
+            size = 1.35 if lights else 1.1
             cell.things.append(SignPost(s_m=start - 5.6, u_m=u, kind=kind, size_m=size, bottom_m=2.3))
-            if rng.random() < 0.8:
+            if rng.random() < 0.85:
                 panel = rng.choice(self._panels)
                 cell.things += [
-                    Fence(s_m=start - 18 + 2 * i, length_m=2.0, u_m=side * (KERB_M + 0.4), height_m=1.15, panel=panel)
+                    Fence(s_m=start - 18 + 2 * i, length_m=2.0, u_m=side * (KERB_M + 0.4), height_m=1.3, panel=panel)
                     for i in range(6)
                 ]
             else:
                 cell.things += [
-                    Post(s_m=start - 8 - 1.8 * i, u_m=u, height_m=1.05, width_m=0.24, colour=(60, 62, 66))
+                    Post(s_m=start - 8 - 1.8 * i, u_m=u, height_m=1.05, width_m=0.3, colour=(60, 62, 66))
                     for i in range(5)
                 ]
 
@@ -128,7 +128,7 @@ class Town:
         if rng.random() < 0.5:
             back = WALL_M + rng.uniform(7, 10)
             cell.things.append(make_building(rng, s_m=start, width_m=width, side=side, wall_m=back, storeys=2))
-        if rng.random() < 0.75:
+        if rng.random() < 0.85:
             panel, height = rng.choice(self._panels), rng.uniform(1.2, 1.9)
             count = max(int(width // 2.5), 1)
             cell.things += [
@@ -170,7 +170,7 @@ class Town:
                 s_m=start + (12.0 if side > 0 else 24.0),
                 u_m=kerb,
                 height_m=6.5,
-                width_m=0.26,
+                width_m=0.3,
                 arm_m=1.6,
                 colour=(84, 90, 92),
             )
@@ -178,7 +178,7 @@ class Town:
         if rng.random() < 0.6:
             paint = rng.choice(((60, 66, 70), (60, 84, 110), (120, 124, 126)))
             cell.things.append(
-                Post(s_m=start + rng.uniform(16, 19), u_m=kerb, height_m=rng.uniform(3, 7), width_m=0.26, colour=paint)
+                Post(s_m=start + rng.uniform(16, 19), u_m=kerb, height_m=rng.uniform(3, 7), width_m=0.3, colour=paint)
             )
         if rng.random() < 0.9:
             kind = rng.choice(_SIGNS)
@@ -187,7 +187,7 @@ class Town:
                     s_m=start + rng.uniform(4, 10),
                     u_m=kerb,
                     kind=kind,
-                    size_m=rng.uniform(0.95, 1.3),
+                    size_m=rng.uniform(1.1, 1.5),
                     bottom_m=rng.uniform(1.9, 2.5),
                     colour=rng.choice(_BOARDS),
                 )

@@ -64,11 +64,9 @@ class Traffic:
         self._lead_phase = rng.uniform(0, math.tau)
         self._oncoming = Stream("oncoming", -9.0, 38.0, 12.0, 130.0)
         self._walks = [
-            (side, Stream(f"walk {side} {way}", way * _WALK_M_S, 12.0, 5.5, 70.0))
-            for side in (-1, 1)
-            for way in (-1, 1)
+            (side, Stream(f"walk {side} {way}", way * _WALK_M_S, 9.0, 4.0, 45.0)) for side in (-1, 1) for way in (-1, 1)
         ]
-        self._rides = [(1, Stream("ride 1", 4.5, 26.0, 10.0, 70.0)), (-1, Stream("ride -1", -4.5, 26.0, 10.0, 70.0))]
+        self._rides = [(1, Stream("ride 1", 4.5, 19.0, 7.0, 45.0)), (-1, Stream("ride -1", -4.5, 19.0, 7.0, 45.0))]
 
     def at(self, s_m: float, t_s: float, crossings: list[Crossing]) -> Iterator[Vehicle | Figure]:
         """Everyone near a camera that is at `s_m` at time `t_s`."""
@@ -83,7 +81,7 @@ class Traffic:
             )
         for side, stream in self._walks:
             for s, rng in stream.movers(self._seed, s_m, t_s):
-                u = side * (KERB_M + rng.uniform(0.9, 3.4))
+                u = side * (KERB_M + rng.uniform(0.9, 2.9))
                 yield self._walker(rng, s, u, t_s)
                 if rng.random() < 0.3:
                     yield self._walker(rng, s + 0.2, u + 0.65, t_s)  # a couple
@@ -92,7 +90,7 @@ class Traffic:
                 sprite = rng.choice(self._riders)
                 phase = int(t_s * 8 + rng.random() * PHASES) % PHASES
                 yield Figure(
-                    s_m=s, u_m=side * rng.uniform(2.3, 2.55), height_m=rng.uniform(1.75, 1.9), sprite=sprite[phase]
+                    s_m=s, u_m=side * rng.uniform(2.3, 2.55), height_m=rng.uniform(1.8, 2.0), sprite=sprite[phase]
                 )
         for crossing in crossings:
             yield from self._crossers(crossing, s_m, t_s)
@@ -115,7 +113,7 @@ class Traffic:
     def _walker(self, rng: random.Random, s: float, u: float, t_s: float) -> Figure:
         sprite = rng.choice(self._walkers)
         phase = int(t_s * 9 + rng.random() * PHASES) % PHASES
-        return Figure(s_m=s, u_m=u, height_m=rng.uniform(1.55, 1.88), sprite=sprite[phase])
+        return Figure(s_m=s, u_m=u, height_m=rng.uniform(1.62, 1.95), sprite=sprite[phase])
 
     def _crossers(self, crossing: Crossing, s_m: float, t_s: float) -> Iterator[Figure]:
         """People who cross before the camera arrives, and are over in time."""
