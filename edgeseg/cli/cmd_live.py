@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 @click.option("--show", is_flag=True, help="A window with the overlay.")
 @click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Overlay video (mp4, mkv, avi).")
 @click.option("--masks", type=click.Path(path_type=Path, file_okay=False), help="Folder for mask PNGs.")
+@click.option(
+    "--web", type=int, metavar="PORT", help="A web page with the live overlay, and /metrics; this machine only."
+)
+@click.option("--web-host", default="127.0.0.1", help="Let others in: the address to listen on; they need the token.")
+@click.option("--web-token", help="The token for --web-host; made and shown where none is given.")
 @click.option("--late-ms", type=float, help="A mask older than this is LATE; 0 is off. Default: two frame intervals.")
 @click.option("--min-confidence", type=float, help="Pixels the engine is less sure of (0 to 1) become 'no class'.")
 @click.option("--resize", help="Where sizes differ: stretch, crop or letterbox.")
@@ -35,6 +40,9 @@ def command(
     show: bool,
     save: Path | None,
     masks: Path | None,
+    web: int | None,
+    web_host: str,
+    web_token: str | None,
     late_ms: float | None,
     min_confidence: float | None,
     resize: str | None,
@@ -67,7 +75,11 @@ def command(
     config = load_config(config_file, LiveConfig, _without_none(given))
     opened = [open_source(uri, realtime=realtime) for uri in sources]
     stop = Stop()
-    sinks = make_sinks(SinkChoice(show=show, save=save, masks=masks), stop)
+    choice = SinkChoice(show=show, save=save, masks=masks, web=web, web_host=web_host, web_token=web_token)
+    sinks = make_sinks(choice, stop)
+    for sink in sinks:
+        if address := getattr(sink, "url", None):
+            ui.say(f"web page: {address}", style="bold")
     with ui.progress() as progress:
         summary = run_live(
             LiveRequest(

@@ -96,6 +96,7 @@ class Capture(threading.Thread):
                 self._open()
                 pause_ms, lost_ns = self._config.retry_first_ms, None
                 self._play()
+                self.health.lost("the source has ended")
                 return
             except (UnavailableError, SourceLostError) as error:
                 self._source.close()

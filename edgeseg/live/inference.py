@@ -257,9 +257,11 @@ class Inference(threading.Thread):
     def _publish_silence(self) -> None:
         """One result for each camera that has just become STALE or LOST."""
         now = now_ns()
+        if all(camera.capture.ended.is_set() and camera.capture.failed is None for camera in self.cameras):
+            return  # the end of the last file is no news to anybody
         for number, camera in enumerate(self.cameras):
-            at_end = camera.capture.ended.is_set() and camera.capture.failed is None
-            verdict = None if at_end else camera.capture.health.silent(now)
+            waiting = self._slots.waits(number) or any(row.camera == number for f in self._flight for row in f.rows)
+            verdict = None if waiting else camera.capture.health.silent(now)
             if verdict is not None:
                 self._publish(camera, self._without_frame(number, verdict, now), ())
 

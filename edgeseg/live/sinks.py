@@ -17,11 +17,17 @@ class SinkChoice:
         show: A window.
         save: Overlay video.
         masks: Folder for mask PNGs.
+        web: Port of the web page.
+        web_host: Address that it listens on; any but loopback has a token.
+        web_token: The token; made where one is needed and none is given.
     """
 
     show: bool = False
     save: Path | None = None
     masks: Path | None = None
+    web: int | None = None
+    web_host: str = "127.0.0.1"
+    web_token: str | None = None
 
 
 def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
@@ -48,4 +54,8 @@ def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
         from edgeseg.sinks.masks import MasksSink
 
         sinks.append(MasksSink(choice.masks))
+    if choice.web is not None:
+        from edgeseg.sinks.web.sink import WebSink
+
+        sinks.append(WebSink(choice.web, host=choice.web_host, token=choice.web_token))
     return sinks

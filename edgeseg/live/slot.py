@@ -121,6 +121,10 @@ class Slots:
                 self._condition.wait(timeout_s)
             return any(slot.holds for slot in self._slots)
 
+    def waits(self, camera: int) -> bool:
+        """Whether a frame of that camera is waiting."""
+        return self._slots[camera].holds
+
     def take(self, count: int) -> Sequence[tuple[int, Captured]]:
         """Up to `count` waiting frames with their camera's number, one a camera.
 
