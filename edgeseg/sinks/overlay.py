@@ -38,17 +38,30 @@ class OverlayPainter:
         """
         if result.image_hwc is None:
             return None
-        image = result.image_hwc
-        if self._canvas.shape != image.shape:
-            self._canvas, self._colours = np.empty_like(image), np.empty_like(image)
         if result.mask_hw is None:
-            np.copyto(self._canvas, image)
+            self._fit(result.image_hwc)
+            np.copyto(self._canvas, result.image_hwc)
         else:
-            cv2.applyColorMap(result.mask_hw, self._lut, dst=self._colours)
-            cv2.addWeighted(image, 1 - self._alpha, self._colours, self._alpha, 0, dst=self._canvas)
-            cv2.copyTo(image, (result.mask_hw == self._ignore_id).view(np.uint8), self._canvas)
+            self.blend(result.image_hwc, result.mask_hw)
         self._badge(result)
         return self._canvas
+
+    def blend(self, image_hwc: U8, mask_hw: U8) -> U8:
+        """Frame and mask alone, uint8 [H, W, 3] BGR, valid until the next call.
+
+        Args:
+            image_hwc: uint8 [H, W, 3] BGR.
+            mask_hw: uint8 [H, W] class ids.
+        """
+        self._fit(image_hwc)
+        cv2.applyColorMap(mask_hw, self._lut, dst=self._colours)
+        cv2.addWeighted(image_hwc, 1 - self._alpha, self._colours, self._alpha, 0, dst=self._canvas)
+        cv2.copyTo(image_hwc, (mask_hw == self._ignore_id).view(np.uint8), self._canvas)
+        return self._canvas
+
+    def _fit(self, image_hwc: U8) -> None:
+        if self._canvas.shape != image_hwc.shape:
+            self._canvas, self._colours = np.empty_like(image_hwc), np.empty_like(image_hwc)
 
     def colours(self, result: Result) -> U8 | None:
         """The mask alone in its colours, uint8 [H, W, 3] BGR; None for a result without a mask."""

@@ -250,7 +250,7 @@ def test_two_cameras_share_an_engine_and_losing_one_changes_nothing_for_the_othe
     )
     with pytest.raises(SourceLostError, match="did not come back"):
         pipeline.join_when_done()
-    mine = [result for result in sink.results if result.camera == 1]
+    mine = [result for result in sink.results if result.camera == 1 and result.frame_id >= 0]
     assert mine[-1].frame_id == 4
     assert {result.state for result in mine} == {State.OK}
     assert all((result.mask_hw == result.frame_id % 3).all() for result in mine)
