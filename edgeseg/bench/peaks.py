@@ -48,11 +48,14 @@ class Peaks(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_s: dict[int, float]
     origin: str
 
-    def bandwidth(self, working_set_bytes: int) -> float:
-        """Bytes a second for a layer that touches so many bytes: of the smallest probed set that holds them."""
+    def holds(self, working_set_bytes: int) -> int:
+        """The smallest probed working set that holds so many bytes; the largest where none does."""
         sizes = sorted(self.bytes_per_s)
-        fits = [size for size in sizes if size >= working_set_bytes]
-        return self.bytes_per_s[fits[0] if fits else sizes[-1]]
+        return next((size for size in sizes if size >= working_set_bytes), sizes[-1])
+
+    def bandwidth(self, working_set_bytes: int) -> float:
+        """Bytes a second for a layer that touches so many bytes."""
+        return self.bytes_per_s[self.holds(working_set_bytes)]
 
     def compute(self, precision: str) -> float | None:
         """Multiply-adds a second; a precision that was not probed takes FP32's."""

@@ -9,6 +9,7 @@ border of such a group count: what stays inside never leaves the registers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import onnx
@@ -110,14 +111,15 @@ def roofline(model: onnx.ModelProto, times: Sequence[LayerTime], peaks: Peaks) -
         group.layers += known
         owner.update(dict.fromkeys(known, time.name))
     _adopt(model, owner, groups)
-    rows = _rows(model, costs, groups, _raised(peaks, costs, groups))
-    measured = sum(time.time_ns for time in times) / 1e6
+    extents = _extents(model, costs, groups)
+    raised = _raised(peaks, extents)
+    rows = [_row(extent, costs, raised) for extent in extents]
     return Roofline(
         rows=rows,
         reformats_ms=moved_ns / 1e6,
         limit_ms=sum(row.limit_ms for row in rows),
-        measured_ms=measured,
-        peaks=_raised(peaks, costs, groups),
+        measured_ms=sum(time.time_ns for time in times) / 1e6,
+        peaks=raised,
     )
 
 
@@ -134,7 +136,7 @@ def predict(model: onnx.ModelProto, precision: str, peaks: Peaks) -> Roofline:
             groups[name].layers.append(name)
             owner[name] = name
     _follow(model, costs, owner, groups)
-    rows = _rows(model, costs, groups, peaks)
+    rows = [_row(extent, costs, peaks) for extent in _extents(model, costs, groups)]
     limit = sum(row.limit_ms for row in rows)
     return Roofline(rows=rows, reformats_ms=None, limit_ms=limit, measured_ms=None, peaks=peaks)
 
@@ -168,25 +170,22 @@ def _follow(
             groups[before[-1]].layers.append(node.name)
 
 
-def _raised(peaks: Peaks, costs: Mapping[str, LayerCost], groups: Mapping[str, _Group]) -> Peaks:
-    reached = dict(peaks.macs_per_s)
-    for group in groups.values():
-        macs = sum(costs[name].macs for name in group.layers if name in costs)
-        if group.time_ns and macs:
-            reached[group.precision] = max(reached.get(group.precision, 0.0), macs * 1e9 / group.time_ns)
-    raised = reached != peaks.macs_per_s
-    origin = peaks.origin + (", raised to what a layer reached" if raised else "")
-    return msgspec.structs.replace(peaks, macs_per_s=reached, origin=origin)
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """A group with its layers in the graph, its arithmetic and the bytes across its border."""
+
+    group: _Group
+    names: list[str]
+    macs: int
+    bytes: int
 
 
-def _rows(
-    model: onnx.ModelProto, costs: Mapping[str, LayerCost], groups: Mapping[str, _Group], peaks: Peaks
-) -> list[RoofRow]:
+def _extents(model: onnx.ModelProto, costs: Mapping[str, LayerCost], groups: Mapping[str, _Group]) -> list[_Extent]:
     graph = from_model(model)
     readers = graph.consumers()
     nodes = {node.name: node for node in graph.nodes}
     outputs = graph.output_names()
-    rows = []
+    extents = []
     for group in groups.values():
         names = [name for name in dict.fromkeys(group.layers) if name in nodes]
         inside = set(names)
@@ -203,8 +202,25 @@ def _rows(
         weights = sum(costs[layer].bytes_weights for layer in names)
         activations = sum(_bytes_of(name, costs) for name in read) + sum(costs[layer].bytes_out for layer in written)
         macs = sum(costs[layer].macs for layer in names)
-        rows.append(_row(names, costs, group, macs, round(size * (weights + activations)), peaks))
-    return rows
+        extents.append(_Extent(group, names, macs, round(size * (weights + activations))))
+    return extents
+
+
+def _raised(peaks: Peaks, extents: Sequence[_Extent]) -> Peaks:
+    macs_per_s, bytes_per_s = dict(peaks.macs_per_s), dict(peaks.bytes_per_s)
+    for extent in extents:
+        time_ns = extent.group.time_ns
+        if not time_ns:
+            continue
+        precision, speed = extent.group.precision, extent.macs * 1e9 / time_ns
+        if extent.macs:
+            macs_per_s[precision] = max(macs_per_s.get(precision, 0.0), speed)
+        flow = extent.bytes * 1e9 / time_ns
+        holds = peaks.holds(extent.bytes)
+        bytes_per_s = {size: max(value, flow) if size <= holds else value for size, value in bytes_per_s.items()}
+    raised = (macs_per_s, bytes_per_s) != (peaks.macs_per_s, peaks.bytes_per_s)
+    origin = peaks.origin + (", raised to what a layer reached" if raised else "")
+    return Peaks(macs_per_s=macs_per_s, bytes_per_s=bytes_per_s, origin=origin)
 
 
 def _bytes_of(tensor: str, costs: Mapping[str, LayerCost]) -> int:
@@ -212,20 +228,19 @@ def _bytes_of(tensor: str, costs: Mapping[str, LayerCost]) -> int:
     return costs[tensor].bytes_out if tensor in costs else 0
 
 
-def _row(
-    names: list[str], costs: Mapping[str, LayerCost], group: _Group, macs: int, size_bytes: int, peaks: Peaks
-) -> RoofRow:
-    main = max(names, key=lambda name: costs[name].macs)
+def _row(extent: _Extent, costs: Mapping[str, LayerCost], peaks: Peaks) -> RoofRow:
+    group = extent.group
+    main = max(extent.names, key=lambda name: costs[name].macs)
     compute = peaks.compute(group.precision)
-    compute_ms = 1e3 * macs / compute if compute else 0.0
-    memory_ms = 1e3 * size_bytes / peaks.bandwidth(size_bytes)
+    compute_ms = 1e3 * extent.macs / compute if compute else 0.0
+    memory_ms = 1e3 * extent.bytes / peaks.bandwidth(extent.bytes)
     return RoofRow(
         name=main,
-        layers=tuple(names),
+        layers=tuple(extent.names),
         kind=costs[main].op,
         precision=group.precision,
-        macs=macs,
-        bytes=size_bytes,
+        macs=extent.macs,
+        bytes=extent.bytes,
         time_ms=None if group.time_ns is None else group.time_ns / 1e6,
         limit_ms=max(compute_ms, memory_ms),
         bound="compute" if compute_ms >= memory_ms else "memory",

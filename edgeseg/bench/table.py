@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from edgeseg.bench.result import PERCENTILES, BenchResult, label
 from edgeseg.core.metrics import Series
 
@@ -32,6 +34,44 @@ def stage_table(result: BenchResult) -> tuple[list[str], list[Row]]:
     return ["stage", "p50 ms", "p99 ms", "max ms", "share"], rows
 
 
+def layer_table(result: BenchResult, most: int = 12) -> tuple[list[str], list[Row]]:
+    """Columns and rows: the slowest groups of layers, and the sums."""
+    roof = result.roofline
+    columns = ["layer", "kind", "precision", "ms", "limit ms", "bound", "MMAC", "MAC/B"]
+    if roof is None:
+        return columns, []
+    slowest = sorted(roof.rows, key=lambda row: row.time_ms or 0.0, reverse=True)
+    rows: list[Row] = [
+        (
+            row.name + (f" +{len(row.layers) - 1}" if len(row.layers) > 1 else ""),
+            row.kind,
+            row.precision,
+            _cell(row.time_ms),
+            _cell(row.limit_ms),
+            row.bound,
+            f"{row.macs / 1e6:.1f}",
+            f"{row.intensity:.1f}",
+        )
+        for row in slowest[:most]
+    ]
+    rest = sum(row.time_ms or 0.0 for row in slowest[most:])
+    if len(slowest) > most:
+        rows.append((f"{len(slowest) - most} more", "", "", _cell(rest), "", "", "", ""))
+    rows.append(("reformats and moves", "", "", _cell(roof.reformats_ms), "", "", "", ""))
+    rows.append(("all", "", "", _cell(roof.measured_ms), _cell(roof.limit_ms), "", "", ""))
+    return columns, rows
+
+
+def peer_table(result: BenchResult) -> tuple[list[str], list[Row]]:
+    """Columns and rows: peers of the same interleaved run."""
+    rows: list[Row] = []
+    for peer in result.peers:
+        low, high = peer.ci95
+        ratio = f"{peer.ratio_p50:.3f} [{low:.3f}, {high:.3f}]"
+        rows.append((peer.name, _cell(peer.engine_ms.p50), _cell(peer.engine_ms.p99), ratio, peer.settings))
+    return ["peer", "p50 ms", "p99 ms", "this / peer", "settings"], rows
+
+
 def summary_lines(result: BenchResult) -> list[str]:
     """What belongs beside the tables, one line each."""
     engine, paced = result.engine, result.capture_to_mask_ms
@@ -53,6 +93,35 @@ def summary_lines(result: BenchResult) -> list[str]:
         )
     if result.power_w is not None and result.joules_per_frame is not None:
         lines.append(f"power: {result.power_w:.2f} W back to back, {result.joules_per_frame:.4f} J a frame")
+    lines += _inside_lines(result)
+    return lines
+
+
+def _inside_lines(result: BenchResult) -> list[str]:
+    lines = []
+    roof, p50 = result.roofline, result.engine_ms.p50
+    if roof is not None and p50 is not None:
+        lines.append(
+            f"roofline: physical limit {roof.limit_ms:.2f} ms, the engine takes {roof.distance(p50):.1f} times that "
+            f"({roof.peaks.origin})"
+        )
+    if result.cold is not None:
+        cold = result.cold
+        shown = [f"{name} {min(values):.0f}" for name, values in msgspec.structs.asdict(cold).items()]
+        lines.append(f"cold start, best of {len(cold.first_mask_ms)}: {', '.join(shown)} ms since the process began")
+    if result.accuracy is not None and result.accuracy.miou is not None:
+        lines.append(f"accuracy: mIoU {result.accuracy.miou:.4f} on {result.accuracy.data} {result.accuracy.split}")
+    if result.sustained is not None:
+        hot = result.sustained
+        low, high = hot.ci95
+        slope = hot.memory_slope_mb_per_min
+        lines.append(
+            f"sustained: last minute {hot.ratio_p50:.3f} times the first [{low:.3f}, {high:.3f}], memory "
+            + ("unknown" if slope is None else f"{slope:+.3f} MiB a minute")
+            + f", throttled by {', '.join(hot.throttled) or 'nothing that this device tells'}"
+        )
+    if result.readings is not None:
+        lines.append(f"monitor: {100 * result.readings.cost_share:.2f} % of the time spent reading sensors")
     return lines
 
 
