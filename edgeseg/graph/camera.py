@@ -90,7 +90,9 @@ def camera_input(model: onnx.ModelProto, input_format: InputFormat, colour: Colo
         "colour": f"{colour.matrix} {colour.range}",
         "colour_conversion": "folded into the stem" if folded else "1x1 convolution before the stem",
     }
-    graph.props.update(meta_props(msgspec.structs.replace(meta, input_format=input_format, notes=notes)))
+    graph.props.update(
+        meta_props(msgspec.structs.replace(meta, input_format=input_format, notes=notes, variant="rewritten"))
+    )
     return graph.to_model()
 
 

@@ -60,7 +60,9 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
         write_phases(graph)
     meta = meta_from_props(graph.props)
     chosen = {name: value for name, value in msgspec.structs.asdict(forms).items() if value != getattr(Forms(), name)}
-    changed = msgspec.structs.replace(meta, forms={**meta.forms, **chosen})
+    changed = msgspec.structs.replace(
+        meta, forms={**meta.forms, **chosen}, variant="rewritten" if chosen else meta.variant
+    )
     graph.props = {**graph.props, **meta_props(changed)}
     return graph.to_model()
 

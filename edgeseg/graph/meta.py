@@ -47,7 +47,8 @@ class ModelMeta(msgspec.Struct, frozen=True, kw_only=True):
         batch: Batch where it is fixed.
         input_format: Layout of the input.
         confidence: Whether the graph has the output `confidence`.
-        variant: `canonical`, or what a rewrite made of it.
+        variant: `canonical`, whose weights are those of `weights_sha256`; `rewritten` in another exact form;
+            `quantised` with Q/DQ nodes; or the variant for a runtime (see `edgeseg.graph.variants`).
         forms: Exact forms that were chosen, by name: {"pointwise": "matmul"}.
         notes: Anything else worth keeping, by name.
     """

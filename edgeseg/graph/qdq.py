@@ -14,6 +14,7 @@ import onnx
 
 from edgeseg.core.errors import RequestError
 from edgeseg.graph.ir import Array, Graph, Node, from_model
+from edgeseg.graph.meta import meta_from_props, meta_props
 
 _DTYPES: dict[str, Any] = {"uint8": np.uint8, "int8": np.int8, "int32": np.int32}
 
@@ -94,6 +95,8 @@ def insert(model: onnx.ModelProto, plan: QdqPlan) -> onnx.ModelProto:
     nodes = {node.name: node for node in graph.nodes}
     for item in plan.weights:
         _insert_weight(graph, nodes, item)
+    meta = msgspec.structs.replace(meta_from_props(graph.props), variant="quantised")
+    graph.props.update(meta_props(meta))
     return graph.to_model()
 
 

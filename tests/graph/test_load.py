@@ -6,8 +6,20 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.graph import (
+    apply_forms,
+    camera_input,
+    fix_frame_size,
+    insert_qdq,
+    load_model,
+    make_variant,
+    read_meta,
+    save_model,
+    write_meta,
+)
 from edgeseg.graph import load as load_file
-from edgeseg.graph import load_model, read_meta, save_model, write_meta
+from edgeseg.graph.forms import Forms
+from edgeseg.graph.qdq import ActivationQ, QdqPlan
 from edgeseg.graph.sample import CLASSES, sample_model
 
 
@@ -125,3 +137,21 @@ def test_meta_survive_a_round_trip_and_leave_other_properties():
     write_meta(model, meta)
     assert read_meta(model) == meta
     assert {p.key: p.value for p in model.metadata_props}["other"] == "kept"
+
+
+@pytest.mark.parametrize("kind", ["rewritten", "quantised", "camera", "typed-fp16"])
+def test_what_was_made_of_a_model_can_be_saved_and_loaded(tmp_path, kind):
+    model = fix_frame_size(sample_model(), (64, 96))
+    made = {
+        "rewritten": lambda: apply_forms(model, Forms(transposed="shuffle")),
+        "quantised": lambda: insert_qdq(
+            model, QdqPlan(activations=(ActivationQ(tensor="pixels", scale=1.0, zero_point=0, dtype="uint8"),))
+        ),
+        "camera": lambda: camera_input(model, "nv12"),
+        "typed-fp16": lambda: make_variant(model, "typed", "fp16"),
+    }[kind]()
+    save_model(tmp_path / "m.onnx", made)
+    loaded = load_model(tmp_path / "m.onnx")
+    assert loaded == made
+    assert read_meta(loaded).variant in (kind, "rewritten")
+    assert read_meta(loaded).weights_sha256 == read_meta(model).weights_sha256
