@@ -63,6 +63,9 @@ def lint(ui: Ui, data: str, splits: tuple[str, ...]) -> None:
     rows = [(finding.severity, finding.split, finding.text) for finding in report.findings]
     if rows:
         ui.table(f"{data}: {len(rows)} findings", ["severity", "split", "what"], rows)
+    classes = next(iter(report.shares.values()))
+    shares = [(name, *(f"{100 * split.get(name, 0):.2f}" for split in report.shares.values())) for name in classes]
+    ui.table("pixels %", ["class", *report.shares], shares)
     counts = ", ".join(f"{count} {split}" for split, count in report.frames.items())
     ui.say(f"{counts} frames can be used; {report.errors} errors, {len(report.duplicates)} near-duplicates")
     ui.emit({"data": data, **msgspec.to_builtins(report)})

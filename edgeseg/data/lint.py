@@ -60,11 +60,13 @@ class LintReport(msgspec.Struct, frozen=True, kw_only=True):
         findings: Errors first.
         duplicates: Every near-duplicate across splits.
         frames: Frames that can be read, by split.
+        shares: Share of the labelled pixels by split and class, 0 to 1.
     """
 
     findings: tuple[Finding, ...]
     duplicates: tuple[Duplicate, ...]
     frames: dict[str, int]
+    shares: dict[str, dict[str, float]]
 
     @property
     def errors(self) -> int:
@@ -85,6 +87,7 @@ def lint(surveys: Sequence[Survey]) -> LintReport:
         findings=tuple(sorted(findings, key=lambda finding: finding.severity)),
         duplicates=tuple(duplicates),
         frames={survey.split: len(survey.frames) for survey in surveys},
+        shares={survey.split: _shares(survey) for survey in surveys},
     )
 
 
@@ -130,6 +133,11 @@ def _duplicates(first: Survey, second: Survey) -> list[Duplicate]:
         )
         for i, j in np.argwhere(bits <= NEAR_BITS).tolist()
     ]
+
+
+def _shares(survey: Survey) -> dict[str, float]:
+    labelled = max(int(survey.pixels.sum()), 1)
+    return {name: round(int(n) / labelled, 6) for name, n in zip(survey.classes.names, survey.pixels, strict=True)}
 
 
 def _signs(survey: Survey) -> NDArray[np.float32]:

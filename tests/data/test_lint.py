@@ -26,6 +26,7 @@ def test_a_sound_data_set_has_no_errors_and_no_duplicates(street_folder: Path) -
     assert report.errors == 0
     assert not report.duplicates
     assert report.frames == {"train": 8, "val": 8}
+    assert sum(report.shares["val"].values()) == pytest.approx(1, abs=1e-4)
     assert not [finding for finding in report.findings if finding.rule != "absent" and finding.rule != "rare"]
 
 
