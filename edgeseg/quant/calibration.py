@@ -57,7 +57,9 @@ def calibrate(
     progress = progress or Silent()
     meta = read_meta(model)
     choice = choose_frames(pool, count, progress=progress)
-    names = [name for name in calibration_tensors(from_model(model)) if name != PIXELS]
+    tensors = calibration_tensors(from_model(model))
+    tensors.pop(PIXELS, None)  # camera bytes: their range is known
+    names = list(tensors)
     histograms = {name: Histogram(name) for name in names}
     sessions: dict[Size, _Session] = {}
     digest = hashlib.sha256()
@@ -94,7 +96,7 @@ def calibrate(
         layers_size=layers_size,
         method=method,
         frames=msgspec.structs.replace(choice.report, sha256=digest.hexdigest()),
-        tensors={name: tensor_range(histogram) for name, histogram in histograms.items()},
+        tensors={name: tensor_range(histograms[root]) for root, known in tensors.items() for name in known},
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgeseg.graph.geometry import PIXELS, SCORES
 from edgeseg.graph.ir import Graph, Node
-from edgeseg.graph.planes import CELLS
+from edgeseg.graph.phases import EDGE, is_phase
 
 Role = Literal["stem", "depthwise", "pointwise", "downsample", "conv", "upsample", "head"]
 ROLES: tuple[Role, ...] = ("stem", "depthwise", "pointwise", "downsample", "conv", "upsample", "head")
@@ -58,7 +58,7 @@ def weighted_layers(graph: Graph) -> list[Layer]:
     found = []
     for node in graph.nodes:
         weight = graph.weight(node) if node.op in _WEIGHT_AXIS else None
-        if weight is None or node.name == CELLS:
+        if weight is None or is_phase(node):
             continue
         axis = _WEIGHT_AXIS[node.op]
         groups = int(node.attrs.get("group", 1))
@@ -131,14 +131,12 @@ def _reaches_scores(graph: Graph) -> set[str]:
     """Layers whose values reach the scores without another weighted layer in between."""
     producers = graph.producers()
     found: set[str] = set()
-    pending = [SCORES, CELLS]
+    pending = [SCORES, EDGE]
     while pending:
         node = producers.get(pending.pop())
         if node is None:
             continue
-        if node.name == CELLS:
-            pending.append(node.inputs[0])
-        elif node.op in _WEIGHT_AXIS and graph.weight(node) is not None:
+        if node.op in _WEIGHT_AXIS and graph.weight(node) is not None:
             found.add(node.name)
         elif node.op in _CARRIERS:
             pending.extend(name for name in node.inputs if name in producers)

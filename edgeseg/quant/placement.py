@@ -142,12 +142,18 @@ def quantised_tensors(graph: Graph, placement: Placement, keep_float: Collection
     return found
 
 
-def calibration_tensors(graph: Graph, placements: Iterable[Placement] = PLACEMENTS) -> list[str]:
-    """Every tensor that some placement quantises: what a calibration has to measure."""
-    found: dict[str, None] = {}
+def calibration_tensors(graph: Graph, placements: Iterable[Placement] = PLACEMENTS) -> dict[str, list[str]]:
+    """Every tensor that some placement quantises: what a calibration has to measure, and under which names.
+
+    A tensor that is only moved (transposed, reshaped) is measured once, where it comes from, and known by both names,
+    because an exact form may give it under either.
+    """
+    found: dict[str, list[str]] = {}
     for placement in placements:
-        found.update(dict.fromkeys(moved_from(graph, name) for name in quantised_tensors(graph, placement)))
-    return list(found)
+        for name in quantised_tensors(graph, placement):
+            root = moved_from(graph, name)
+            found[root] = list(dict.fromkeys([*found.get(root, [root]), name]))
+    return found
 
 
 def plan(
@@ -171,7 +177,7 @@ def plan(
         VerifyError: The range file lacks a tensor.
     """
     tensors = quantised_tensors(graph, placement, keep_float)
-    origins = {name: moved_from(graph, name) for name in tensors}
+    origins = {name: name if name in ranges.tensors else moved_from(graph, name) for name in tensors}
     ranges.require(name for name in origins.values() if name != PIXELS)
     activations = tuple(
         _activation(name, tuple(readers), ranges.tensors.get(origins[name]), placement, method or ranges.method)

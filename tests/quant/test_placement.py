@@ -98,7 +98,9 @@ def test_quantised_camera_bytes_stay_what_they_are(model, ranges):
     assert (item.tensor, item.scale, item.zero_point) == ("pixels", 1.0, 0)
 
 
-@pytest.mark.parametrize("forms", [Forms(tail="planes"), Forms(transposed="shuffle"), Forms(pointwise="matmul")])
+@pytest.mark.parametrize(
+    "forms", [Forms(tail="phases", layer_norm="parts"), Forms(transposed="shuffle"), Forms(pointwise="matmul")]
+)
 @pytest.mark.parametrize("placement", [CPU, NVIDIA], ids=["cpu", "nvidia"])
 def test_exact_forms_take_the_same_ranges(model, ranges, placement, forms):
     static = fix_frame_size(model, SIZE)
