@@ -1,0 +1,140 @@
+"""What each quantised layer costs in accuracy: one layer in integers at a time, everything else in float.
+
+Every figure compares logits on the same frames with the float graph's: signal-to-noise ratio, Kullback-Leibler
+divergence of the class probabilities, and the share of pixels whose class changes. Losses of single layers add up
+well enough to order layers (Wu et al. 2020, arXiv:2004.09602, section 5), which is all that the search uses them for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from edgeseg.core.progress import Progress, Silent
+from edgeseg.core.types import F32, U8
+from edgeseg.graph.geometry import FRAME, SCORES
+from edgeseg.graph.ir import FLOAT, Graph, from_model
+from edgeseg.quant.layers import canonical_name, moved_from
+from edgeseg.quant.placement import Placement, plan, quantised_layers
+from edgeseg.quant.quantization import quantize
+from edgeseg.quant.ranges import Ranges
+
+_ERRORS_ONLY = 3
+
+
+class LayerSensitivity(msgspec.Struct, frozen=True, kw_only=True):
+    """The effect of one layer in integers.
+
+    Attributes:
+        layer: Canonical name.
+        role: What it is in the network.
+        sqnr_db: Power of the float logits over that of their error, in dB; higher is better.
+        kl: Mean Kullback-Leibler divergence of the class probabilities, in nats.
+        changed: Share of pixels whose class changes.
+        clipped: Share of its input's values outside the quantised range.
+        dead_channels: Output channels whose weights are all zero.
+    """
+
+    layer: str
+    role: str
+    sqnr_db: float
+    kl: float
+    changed: float
+    clipped: float
+    dead_channels: int
+
+
+def layer_sensitivity(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    placement: Placement,
+    frames: Sequence[U8],
+    *,
+    progress: Progress | None = None,
+) -> list[LayerSensitivity]:
+    """Measure every layer that a placement quantises; the worst first.
+
+    Args:
+        model: Of fixed frame size, without Q/DQ nodes.
+        ranges: Of its weights.
+        placement: Where integers are used.
+        frames: uint8 [H, W, 3] BGR at frame size.
+        progress: Where it is shown.
+    """
+    progress = progress or Silent()
+    graph = from_model(model)
+    layers = quantised_layers(graph, placement)
+    reference = _scores(model, frames)
+    names = {canonical_name(layer.name) for layer in layers}
+    found = []
+    with progress.task("sensitivity of layers", len(layers)) as task:
+        for layer in layers:
+            name = canonical_name(layer.name)
+            alone = quantize(model, ranges, placement, keep_float=names - {name})
+            scores = _scores(alone, frames)
+            found.append(
+                LayerSensitivity(
+                    layer=name,
+                    role=layer.role,
+                    sqnr_db=sqnr_db(reference, scores),
+                    kl=divergence(reference, scores),
+                    changed=float(np.mean(reference.argmax(axis=1) != scores.argmax(axis=1))),
+                    clipped=_clipped(graph, ranges, placement, layer.source, names - {name}),
+                    dead_channels=_dead_channels(graph, layer.name, layer.axis),
+                )
+            )
+            task.advance(note=name)
+    return sorted(found, key=lambda item: -item.kl)
+
+
+def sqnr_db(reference: F32, scores: F32) -> float:
+    """Signal-to-quantisation-noise ratio in dB, at most 120."""
+    noise = float(np.square(scores - reference, dtype=np.float64).mean())
+    signal = float(np.square(reference, dtype=np.float64).mean())
+    return min(120.0, 10 * float(np.log10(signal / noise))) if noise > 0 and signal > 0 else 120.0
+
+
+def divergence(reference: F32, scores: F32) -> float:
+    """Mean over pixels of KL(softmax(reference) || softmax(scores)), logits [N, C, H, W]."""
+    log_p, log_q = _log_softmax(reference), _log_softmax(scores)
+    return max(0.0, float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()))
+
+
+def _log_softmax(scores: F32) -> NDArray[np.float32]:
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def _scores(model: onnx.ModelProto, frames: Sequence[U8]) -> F32:
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    exposed.graph.output.append(onnx.helper.make_tensor_value_info(SCORES, FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # every second pixel in each direction: enlarged logits say the same thing four times
+    return np.concatenate([session.run([SCORES], {FRAME: frame[None]})[0][..., ::2, ::2] for frame in frames])
+
+
+def _clipped(graph: Graph, ranges: Ranges, placement: Placement, tensor: str, keep_float: set[str]) -> float:
+    measured = ranges.tensors.get(tensor) or ranges.tensors.get(moved_from(graph, tensor))
+    if measured is None:
+        return 0.0
+    item = next(q for q in plan(graph, ranges, placement, keep_float=keep_float).activations if q.tensor == tensor)
+    lowest, highest = (0, 255) if item.dtype == "uint8" else (-127, 127)
+    low, high = (lowest - item.zero_point) * item.scale, (highest - item.zero_point) * item.scale
+    return measured.distribution().clipped_share(low, high)
+
+
+def _dead_channels(graph: Graph, layer: str, axis: int) -> int:
+    node = next(node for node in graph.nodes if node.name == layer)
+    weight = graph.weight(node)
+    assert weight is not None
+    others = tuple(number for number in range(weight.ndim) if number != axis)
+    return int(np.count_nonzero(np.abs(weight).max(axis=others) == 0))
