@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgeseg.bench.loadgen_result import Scenario
 from edgeseg.bundle import Bundle, open_bundle, open_runner
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress
@@ -31,6 +32,7 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
         layers: Also profile the layers and place them under the device's roof.
         peers: Also run the same network in other runtimes, in turns with the engine.
         cold: Also time the first mask of a fresh process.
+        loadgen: MLPerf LoadGen scenarios to run as well.
         data: Labelled data to score the engine on.
         split: Its split.
     """
@@ -42,6 +44,7 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
     layers: bool = False
     peers: bool = False
     cold: bool = False
+    loadgen: tuple[Scenario, ...] = ()
     data: str | None = None
     split: str = "val"
 

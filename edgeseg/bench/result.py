@@ -11,6 +11,7 @@ import msgspec
 from edgeseg.backend.profiling import LayerTime
 from edgeseg.bench.accuracy import Accuracy
 from edgeseg.bench.cold import ColdStart
+from edgeseg.bench.loadgen_result import LoadGenResult
 from edgeseg.bench.monitor import Readings
 from edgeseg.bench.peers import PeerResult
 from edgeseg.bench.roofline import Roofline
@@ -105,6 +106,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         roofline: The same layers under the roof.
         peers: Other runtimes in turns with the engine.
         cold: Fresh processes.
+        loadgen: MLPerf LoadGen's view of the same engine.
         accuracy: Scores on labelled data.
         sustained: First minute against last; None for a short run.
     """
@@ -137,6 +139,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     roofline: Roofline | None = None
     peers: list[PeerResult] = []
     cold: ColdStart | None = None
+    loadgen: list[LoadGenResult] = []
     accuracy: Accuracy | None = None
     sustained: Sustained | None = None
 

@@ -12,6 +12,7 @@ from edgeseg.bench.against import compare_with, open_other
 from edgeseg.bench.cold import measure_cold
 from edgeseg.bench.frames import engine_frames, source_frames, street_frames
 from edgeseg.bench.layers import profile_bundle
+from edgeseg.bench.loadgen_result import LoadGenResult
 from edgeseg.bench.monitor import Readings, monitored
 from edgeseg.bench.paced import PacedSamples, measure_paced, paced_source, street_source
 from edgeseg.bench.peers import compare_peers, find_peers
@@ -20,6 +21,7 @@ from edgeseg.bench.result import BenchResult, CaptureToMask, EngineInfo, WarmUpI
 from edgeseg.bench.samples import save_samples
 from edgeseg.bench.sustained import sustained
 from edgeseg.core.clock import wall_iso
+from edgeseg.core.deps import require
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError
 from edgeseg.core.metrics import Series, series_ms
@@ -49,9 +51,11 @@ def run_bench(request: BenchRequest, target: BenchTarget, samples_file: Path, pr
     save_samples(samples_file, engine, paced)
     result = assemble(target, spec, engine, paced, monitor.readings(), samples_file)
     against = compare_with(other, target, engine, frames, duration_s=half_s, progress=progress) if other else None
+    loadgen = _loadgen(request, target, frames, samples_file, progress)
     return msgspec.structs.replace(
         _with_inside(result, request, target, frames, progress),
         against=against,
+        loadgen=loadgen,
         accuracy=score(target, dataset, progress) if dataset else None,
     )
 
@@ -75,7 +79,27 @@ def _with_inside(
     return result
 
 
+def _loadgen(
+    request: BenchRequest, target: BenchTarget, frames: list[U8], samples_file: Path, progress: Progress
+) -> list[LoadGenResult]:
+    """LoadGen's scenarios; its logs go beside the samples."""
+    if not request.loadgen:
+        return []
+    from edgeseg.bench.loadgen import run_loadgen
+
+    results = []
+    with progress.task("MLPerf LoadGen", len(request.loadgen)) as task:
+        for scenario in request.loadgen:
+            logs = samples_file.with_suffix("") / "loadgen" / scenario
+            share_s = request.duration_s / 2 / len(request.loadgen)
+            results.append(run_loadgen(target.make(), frames, scenario, logs, min_duration_s=share_s))
+            task.advance(note=scenario)
+    return results
+
+
 def _check(request: BenchRequest, target: BenchTarget) -> None:
+    if request.loadgen:
+        require("mlperf_loadgen", what="edgeseg bench --loadgen")
     asked = [name for name in ("layers", "peers", "cold") if getattr(request, name)]
     if asked and target.bundle is None:
         raise RequestError("these need a bundle", value=", ".join(asked), allowed="a bundle, an ONNX file or zoo:NAME")

@@ -72,6 +72,17 @@ def peer_table(result: BenchResult) -> tuple[list[str], list[Row]]:
     return ["peer", "p50 ms", "p99 ms", "this / peer", "settings"], rows
 
 
+def loadgen_table(result: BenchResult) -> tuple[list[str], list[Row]]:
+    """Columns and rows: LoadGen's stopwatch beside ours, over the same queries."""
+    rows: list[Row] = []
+    for run in result.loadgen:
+        agrees = {True: "yes", False: "NO", None: "–"}[run.agrees]
+        p90s = _cell(run.loadgen_p90_ms), _cell(run.own_p90_ms)
+        rows.append((run.scenario, str(run.queries), *p90s, agrees, f"{run.fps:.1f}", "yes" if run.valid else "NO"))
+    columns = ["scenario", "queries", "LoadGen p90 ms", "own p90 ms", "within 3 % + 0.1 ms", "frames/s", "valid"]
+    return columns, rows
+
+
 def summary_lines(result: BenchResult) -> list[str]:
     """What belongs beside the tables, one line each."""
     engine, paced = result.engine, result.capture_to_mask_ms

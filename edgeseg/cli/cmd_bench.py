@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--layers", is_flag=True, help="Also profile the layers, and place them under the device's roof.")
 @click.option("--peers", is_flag=True, help="Also run the same network in other runtimes, in turns.")
 @click.option("--cold", is_flag=True, help="Also time fresh processes from start to first mask.")
+@click.option(
+    "--loadgen", multiple=True, metavar="SCENARIO", help="Also MLPerf LoadGen: SingleStream, MultiStream, Offline."
+)
 @click.option("--save", type=click.Path(path_type=Path), metavar="RESULT.json", help="Keep everything, samples too.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="F", help="Write a page with plots; implies --layers.")
 @common_options
@@ -71,7 +74,7 @@ def command(ui: Ui, bundle: str | None, fail_if_slower: float | None, save: Path
 
 
 def _show(ui: Ui, result: BenchResult) -> None:
-    from edgeseg.bench.table import latency_table, layer_table, peer_table, stage_table, summary_lines
+    from edgeseg.bench.table import latency_table, layer_table, loadgen_table, peer_table, stage_table, summary_lines
 
     ui.table(result.engine.name, *latency_table(result))
     ui.table("where the time goes, capture to mask", *stage_table(result))
@@ -79,6 +82,8 @@ def _show(ui: Ui, result: BenchResult) -> None:
         ui.table("layers under the roof", *layer_table(result))
     if result.peers:
         ui.table("peers, in turns with the engine", *peer_table(result))
+    if result.loadgen:
+        ui.table("MLPerf LoadGen, an independent stopwatch", *loadgen_table(result))
     for line in summary_lines(result):
         ui.say(line)
     for note in result.notes:

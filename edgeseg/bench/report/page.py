@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeseg.bench.report import charts
 from edgeseg.bench.result import BenchResult
-from edgeseg.bench.table import latency_table, layer_table, peer_table, stage_table, summary_lines
+from edgeseg.bench.table import latency_table, layer_table, loadgen_table, peer_table, stage_table, summary_lines
 from edgeseg.core.metrics import Series
 from edgeseg.core.types import format_size
 
@@ -173,6 +173,12 @@ def _peers(result: BenchResult) -> list[str]:
             "<h2>Peers</h2><p class='dim small'>The same network, in turns with the engine in one run; under 1 the "
             "engine is faster.</p>",
             _table(*peer_table(result), wide=4),
+        ]
+    if result.loadgen:
+        parts += [
+            "<h2>MLPerf LoadGen</h2><p class='dim small'>An independent stopwatch over the same queries; its log files "
+            "are kept beside the samples.</p>",
+            _table(*loadgen_table(result)),
         ]
     return parts
 
