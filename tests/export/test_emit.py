@@ -13,7 +13,7 @@ from edgeseg.export.run import RunFacts, canonical_model
 from edgeseg.graph import fix_frame_size, load_model, save_model, weights_sha256
 from edgeseg.graph.geometry import Geometry, attach
 from edgeseg.graph.receptive import receptive_field
-from edgeseg.model import InputConfig
+from edgeseg.model import InputConfig, preset_names
 from edgeseg.model.receptive import theoretical_field
 
 SPEC = InputConfig(mean_rgb=(120.0, 110.0, 100.0), std_rgb=(60.0, 55.0, 50.0), network_size=(45, 60))
@@ -171,3 +171,16 @@ def test_the_graph_sees_as_far_as_the_network(network, fields):
     side = theoretical_field(model)
     graph = attach(emit_core(model, SPEC), Geometry(stride=model.stride))
     assert receptive_field(graph, model.stride) == (side, side)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(352, 480), (360, 480), (540, 960), (720, 1280), (361, 487)])
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_at_every_size(network, export, name, size):
+    model = network(name)
+    symbolic = export(model)
+    fixed = fix_frame_size(symbolic, size)
+    parity = compare(model, SPEC, fixed, _frames(size), Silent())  # refuses a mask of another size
+    assert parity.agreement > 0.999
+    ops = {node.op_type for node in fixed.graph.node}
+    assert ({"Pad", "Slice"} <= ops) == any(side % model.stride for side in size)
