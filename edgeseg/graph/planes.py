@@ -1,5 +1,0 @@
-"""Old name of `edgeseg.graph.phases` while its readers move."""
-
-from edgeseg.graph.phases import EDGE as CELLS
-
-__all__ = ["CELLS"]
