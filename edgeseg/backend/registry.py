@@ -27,6 +27,7 @@ _ENTRIES = MappingProxyType(
         "tensorrt_rtx": _Entry(
             "edgeseg.backend.nvidia.builder", "TensorRtRtxBuilder", ("tensorrt_rtx_bindings", "onnx")
         ),
+        "trtexec": _Entry("edgeseg.backend.nvidia.trtexec", "TrtexecBuilder", ("onnx",)),
         "null": _Entry("edgeseg.backend.null", "NullBuilder", ()),
     }
 )

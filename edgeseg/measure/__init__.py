@@ -19,7 +19,7 @@ from edgeseg.measure.timing import Samples, WarmUp, WarmUpRule, measure_runner
 
 if TYPE_CHECKING:
     from edgeseg.core.progress import Progress
-    from edgeseg.measure.evaluate import Evaluation
+    from edgeseg.measure.evaluate import Evaluation, Observer
 
 __all__ = [
     "Comparison",
@@ -34,9 +34,11 @@ __all__ = [
 ]
 
 
-def evaluate_runner(runner: Runner, dataset: Dataset, *, progress: Progress | None = None) -> Evaluation:
+def evaluate_runner(
+    runner: Runner, dataset: Dataset, *, observe: Observer | None = None, progress: Progress | None = None
+) -> Evaluation:
     """Score a runner over a data set; see `edgeseg.measure.evaluate.evaluate_runner`."""
     require("cv2", what="evaluating an engine")
     from edgeseg.measure import evaluate
 
-    return evaluate.evaluate_runner(runner, dataset, progress=progress)
+    return evaluate.evaluate_runner(runner, dataset, observe=observe, progress=progress)

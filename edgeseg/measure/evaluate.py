@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 
@@ -36,7 +38,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     confusion: list[list[int]]
 
 
-def evaluate_runner(runner: Runner, dataset: Dataset, *, progress: Progress | None = None) -> Evaluation:
+Observer = Callable[[Sample, U8], None]
+"""Is shown each sample with its mask at label size; both are valid during the call only."""
+
+
+def evaluate_runner(
+    runner: Runner, dataset: Dataset, *, observe: Observer | None = None, progress: Progress | None = None
+) -> Evaluation:
     """Run every frame of a data set and score the masks against its labels.
 
     A frame of another size than the engine's is stretched to it, and its mask back to the label's size (nearest).
@@ -44,6 +52,7 @@ def evaluate_runner(runner: Runner, dataset: Dataset, *, progress: Progress | No
     Args:
         runner: Not entered yet: it is entered and left here.
         dataset: Labelled frames of the runner's classes.
+        observe: Counts something of its own in the same pass.
         progress: Where to show it.
 
     Raises:
@@ -52,7 +61,7 @@ def evaluate_runner(runner: Runner, dataset: Dataset, *, progress: Progress | No
     """
     _check(runner.spec, dataset)
     progress = progress or Silent()
-    board = _Board(dataset)
+    board = _Board(dataset, observe)
     batch = runner.spec.batch
     with runner, progress.task(f"eval {dataset.split}", len(dataset)) as task:
         for begin in range(0, len(dataset), batch):
@@ -70,11 +79,12 @@ def evaluate_runner(runner: Runner, dataset: Dataset, *, progress: Progress | No
 class _Board:
     """Adds up the scores of one run."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, observe: Observer | None) -> None:
         self.confusion = Confusion(dataset.classes)
         self.boundary = BoundaryIou(dataset.classes)
         self.engine_ns: list[int] = []
         self._ignore_id = dataset.classes.ignore_id
+        self._observe = observe
 
     def add(self, sample: Sample, mask_hw: U8) -> None:
         size, mask_size = sample.label_hw.shape[:2], mask_hw.shape[:2]
@@ -82,6 +92,8 @@ class _Board:
             mask_hw = Resizer(size, mask_size).to_camera(mask_hw, np.empty(size, np.uint8), self._ignore_id)
         self.confusion.add(sample.label_hw, mask_hw)
         self.boundary.add(sample.label_hw, mask_hw)
+        if self._observe is not None:
+            self._observe(sample, mask_hw)
 
     def evaluation(self, frames: int) -> Evaluation:
         return Evaluation(

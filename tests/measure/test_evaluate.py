@@ -46,6 +46,14 @@ def test_scores_are_at_label_size():
     assert result.miou > 0.9
 
 
+def test_an_observer_sees_each_mask_at_label_size():
+    seen = []
+    evaluate_runner(
+        open_null(CLASSES, (10, 15)), Frames(3), observe=lambda sample, mask: seen.append((sample.name, mask.shape))
+    )
+    assert seen == [("0", (20, 30)), ("1", (20, 30)), ("2", (20, 30))]
+
+
 def test_another_vocabulary_or_no_frames_is_refused():
     other = Classes(names=("x", "y", "z"), palette_rgb=CLASSES.palette_rgb)
     with pytest.raises(RequestError, match="vocabularies"):
