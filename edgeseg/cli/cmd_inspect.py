@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -76,6 +77,7 @@ def _inspect_bundle(ui: Ui, path: Path) -> None:
     engine = manifest.engine
     report = msgspec.json.decode((path / "report.json").read_bytes())
     source = summarise(path / "source" / "model.onnx")
+    audit = _audit(report)
     ui.say(f"{path}: {manifest.model.name} for {manifest.target}, bundle {bundle.id[:12]}", style="bold")
     ui.say(f"  {engine.backend} {engine.backend_version}, {engine.precision}, built {manifest.created}")
     for title, tensors in (("in", manifest.inputs), ("out", manifest.outputs)):
@@ -86,16 +88,29 @@ def _inspect_bundle(ui: Ui, path: Path) -> None:
         f"  {source.parameters / _MEGA:.2f} M parameters; layers see {format_size(manifest.geometry.network_size)}; "
         f"{'verified on a device' if manifest.verified else 'not yet verified on a device'}"
     )
-    answer = {
-        "path": str(path),
-        "kind": "bundle",
-        "id": bundle.id,
-        "name": manifest.model.name,
-        "layers": {"int8": 0, "fp16": 0, "fp32": 0, **engine.layers},
-        "parameters": source.parameters,
-        "receptive_field": source.receptive_field,
-        "manifest": msgspec.to_builtins(manifest),
-        "report": report,
-        "source": msgspec.to_builtins(source),
-    }
-    ui.emit(answer)
+    pairs = audit.get("qdq_not_int8")
+    if isinstance(pairs, list):
+        ui.say(f"  Q/DQ pairs that did not become INT8: {', '.join(map(str, pairs)) or 'none'}")
+    ui.emit(
+        {
+            "path": str(path),
+            "kind": "bundle",
+            "id": bundle.id,
+            "name": manifest.model.name,
+            "layers": {"int8": 0, "fp16": 0, "fp32": 0, **engine.layers},
+            "qdq_not_int8": pairs,
+            "parameters": source.parameters,
+            "receptive_field": source.receptive_field,
+            "manifest": msgspec.to_builtins(manifest),
+            "report": report,
+            "source": msgspec.to_builtins(source),
+        }
+    )
+
+
+def _audit(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the build kept of the chosen engine's kernels; empty where its runtime tells nothing."""
+    for candidate in report.get("candidates", []):
+        if candidate.get("name") == report.get("chosen"):
+            return candidate.get("details", {}).get("audit") or {}
+    return {}

@@ -41,3 +41,13 @@ def test_a_missing_file_and_a_broken_one_are_errors(model):
     model.write_bytes(model.read_bytes()[:1000])
     with pytest.raises(VerifyError, match=r"m\.onnx"):
         CliRunner().invoke(command, [str(model)], catch_exceptions=False)
+
+
+def test_of_a_bundle_the_pairs_that_did_not_become_int8_are_listed():
+    from edgeseg.cli.cmd_inspect import _audit
+
+    chosen = {"name": "b", "details": {"audit": {"qdq_not_int8": ["encoder.0.0.dw"]}}}
+    report = {"chosen": "b", "candidates": [{"name": "a", "details": {}}, chosen]}
+    assert _audit(report)["qdq_not_int8"] == ["encoder.0.0.dw"]
+    assert _audit({"chosen": "a", "candidates": [{"name": "a", "details": {"audit": None}}]}) == {}
+    assert _audit({}) == {}
