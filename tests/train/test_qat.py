@@ -1,0 +1,109 @@
+"""Fine-tuning computes what the exported Q/DQ graph computes, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from edgeseg.core.errors import CapabilityError
+from edgeseg.graph import fix_frame_size, read_meta, weights_sha256
+from edgeseg.graph.ir import from_model
+from edgeseg.graph.sample import sample_model
+from edgeseg.quant import calibrate, quantize
+from edgeseg.quant.frames import ArrayPool
+from edgeseg.quant.placement import CPU, NVIDIA, plan
+from edgeseg.train.qat import GraphNet
+
+SIZE = (72, 96)
+
+
+def picture(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] / max(SIZE)
+    waves = [np.sin(7 * (rng.uniform(0.5, 3) * x + rng.uniform(0.5, 3) * y) + rng.uniform(0, 6)) for _ in "bgr"]
+    return np.clip(rng.uniform(60, 190) + 60 * np.stack(waves, -1), 0, 255).astype(np.uint8)
+
+
+PICTURES = [picture(seed) for seed in range(16)]
+
+
+def onnx_masks(model, frames) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    static = fix_frame_size(model, SIZE) if read_meta(model).frame_size is None else model
+    session = onnxruntime.InferenceSession(static.SerializeToString(), options, ["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"frame": frame[None]})[0] for frame in frames])
+
+
+def torch_masks(net: GraphNet, frames) -> np.ndarray:
+    with torch.no_grad():
+        return net(pixels(frames)).argmax(dim=1).numpy().astype(np.uint8)
+
+
+def pixels(frames) -> torch.Tensor:
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture(scope="module", params=["batch", "layer"])
+def model(request):
+    return sample_model(norm=request.param)
+
+
+@pytest.fixture(scope="module")
+def ranges(model):
+    return calibrate(model, ArrayPool(PICTURES), count=16)
+
+
+def test_in_float_it_is_the_graph(model):
+    assert (torch_masks(GraphNet(model), PICTURES[:4]) == onnx_masks(model, PICTURES[:4])).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("placement", [CPU, NVIDIA], ids=["cpu", "nvidia"])
+def test_fake_quantised_masks_are_those_of_the_qdq_graph(model, ranges, placement):
+    net = GraphNet(model, plan(from_model(model), ranges, placement))
+    expected = onnx_masks(quantize(fix_frame_size(model, SIZE), ranges, placement), PICTURES)
+    assert (torch_masks(net, PICTURES) == expected).mean() >= 0.999
+    assert (torch_masks(GraphNet(model), PICTURES) != expected).any()
+
+
+def test_after_training_the_exported_graph_still_agrees(model, ranges):
+    import msgspec
+
+    torch.manual_seed(0)
+    net = GraphNet(model, plan(from_model(model), ranges, CPU))
+    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3)
+    for step in range(3):
+        loss = torch.nn.functional.cross_entropy(net(pixels(PICTURES[step : step + 2])), torch.zeros(2, *SIZE).long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    trained = net.to_onnx()
+    assert read_meta(trained).weights_sha256 == weights_sha256(trained) != read_meta(model).weights_sha256
+    moved = msgspec.structs.replace(ranges, weights_sha256=read_meta(trained).weights_sha256)
+    expected = onnx_masks(quantize(fix_frame_size(trained, SIZE), moved, CPU), PICTURES)
+    assert (torch_masks(net, PICTURES) == expected).mean() >= 0.999
+
+
+def test_gradients_reach_every_weight_and_stop_outside_the_range(model, ranges):
+    net = GraphNet(model, plan(from_model(model), ranges, CPU))
+    net(pixels(PICTURES[:1])).square().mean().backward()
+    without = [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert without == []
+
+
+def test_switched_off_and_copied(model, ranges):
+    net = copy.deepcopy(GraphNet(model, plan(from_model(model), ranges, CPU)))
+    net.quantise(False)
+    assert (torch_masks(net, PICTURES[:2]) == torch_masks(GraphNet(model), PICTURES[:2])).all()
+    assert all(value.dtype == torch.float32 for value in net.state_dict().values())
+
+
+def test_an_operator_that_it_does_not_know(model):
+    odd = copy.deepcopy(model)
+    next(node for node in odd.graph.node if node.name == "encoder.0.0.add").op_type = "Mod"
+    with pytest.raises(CapabilityError, match=r"Mod.*encoder\.0\.0\.add"):
+        GraphNet(odd)
