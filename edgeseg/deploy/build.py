@@ -16,7 +16,7 @@ from edgeseg.core.workspace import output_path
 from edgeseg.deploy.candidates import Candidate, build_candidates, plan_candidates, time_candidates
 from edgeseg.deploy.gate import Loss, Scores, gate_error, losses, score
 from edgeseg.deploy.golden import agreement, golden_frames, golden_masks
-from edgeseg.deploy.job import Job, start_job, write_artefacts
+from edgeseg.deploy.job import ArtefactWriter, Job, start_job
 from edgeseg.deploy.record import Evidence, contents_of
 from edgeseg.deploy.request import BuildReport, BuildRequest, Timing
 
@@ -56,7 +56,7 @@ def build_bundle(
             _check_out(out, replace)
         plans = plan_candidates(job.target, job.precisions, request.backend)
         frames = list(golden) if golden is not None else golden_frames(request, job.dataset, job.frame_size)
-        made, notes = build_candidates(plans, job.spec, write_artefacts(job), job.scratch, progress)
+        made, notes = build_candidates(plans, job.spec, ArtefactWriter(job), job.scratch, progress)
         job.notes.extend(notes)
         ordered = _by_preference(job, time_candidates(made, frames, progress))
         chosen, reference, scores = _first_that_passes(job, ordered)

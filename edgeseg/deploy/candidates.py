@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +15,13 @@ from edgeseg.core.config import unknown_name
 from edgeseg.core.errors import CapabilityError, EdgesegError, UnavailableError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, Builder, BuiltEngine, EngineSpec, Precision, Runner
-from edgeseg.deploy.target import Option, Tail, Target
+from edgeseg.deploy.target import Option, Target
+from edgeseg.graph.forms import Forms
+from edgeseg.graph.variants import Kind
 from edgeseg.measure import WarmUpRule, compare_runners
 
+# a typed graph has FP16 scales, which must not be subnormal
+_TYPED_PLACEMENTS = {"nvidia": "nvidia-typed"}
 _SECONDS = 0.6  # of measurement for each candidate
 _WARM_UP = WarmUpRule(window_s=0.05, limit_s=1.5)  # a choice between engines, not a published figure
 
@@ -50,26 +54,32 @@ class Candidate:
 
 
 class Artefact(NamedTuple):
-    """An ONNX file that engines are built from: with or without Q/DQ, and which form its tail has."""
+    """An ONNX file that engines are built from.
 
-    quantised: bool
-    tail: Tail
+    Attributes:
+        placement: Where it has Q/DQ nodes; None for a float graph.
+        forms: The exact form of each of its parts.
+        variant: What kind of runtime reads it.
+        precision: Of the tensors of the variant `typed`; the others are FP32.
+        keep_float: Layers that stay in float although the placement names their role.
+    """
+
+    placement: str | None
+    forms: Forms
+    variant: Kind = "cpu"
+    precision: Precision = "fp32"
+    keep_float: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A candidate to be built."""
+    """A candidate to be built, and the graph that it is built from."""
 
     name: str
     builder: Builder
     precision: Precision
     options: dict[str, Option]
-    tail: Tail
-
-    @property
-    def artefact(self) -> Artefact:
-        """The graph that it is built from."""
-        return Artefact(self.precision == "int8", self.tail)
+    artefact: Artefact
 
 
 def plan_candidates(target: Target, precisions: Sequence[Precision], backend: str | None) -> list[Plan]:
@@ -92,11 +102,12 @@ def plan_candidates(target: Target, precisions: Sequence[Precision], backend: st
             value=", ".join(names),
             fix=missing.remedy if missing else None,
         )
-    plans = []
-    for builder in builders:
-        for precision in precisions:
-            if precision in builder.precisions:
-                plans += _plans(builder, precision, target)
+    plans = [
+        _plan(builder, precision, target)
+        for builder in builders
+        for precision in precisions
+        if precision in builder.precisions
+    ]
     if not plans:
         has = sorted({precision for builder in builders for precision in builder.precisions})
         runtimes = ", ".join(f"{builder.name} {builder.version}" for builder in builders)
@@ -109,11 +120,18 @@ def plan_candidates(target: Target, precisions: Sequence[Precision], backend: st
 def build_candidates(
     plans: Sequence[Plan],
     spec: EngineSpec,
-    artefacts: Mapping[Artefact, Path],
+    write: Callable[[Artefact], Path],
     scratch: Path,
     progress: Progress,
 ) -> tuple[list[Candidate], list[str]]:
     """Build each plan; one that its runtime refuses is left out with a note, unless none is left.
+
+    Args:
+        plans: What to build.
+        spec: What all of them share.
+        write: Gives the file of a plan's graph.
+        scratch: Each engine gets a folder of its own there.
+        progress: Where it is shown.
 
     Raises:
         EdgesegError: Every plan failed; the last one's error.
@@ -126,9 +144,9 @@ def build_candidates(
             folder = scratch / f"engine{number}"
             folder.mkdir()
             own = _spec(spec, item)
-            artefact = artefacts[item.artefact]
             try:
-                built = item.builder.build(artefact, folder, own)
+                artefact = write(item.artefact)
+                built = item.builder.build(artefact, folder, own, progress)
             except EdgesegError as error:
                 failure = error
                 notes.append(f"{item.name} was not built: {error}")
@@ -159,20 +177,32 @@ def time_candidates(made: Sequence[Candidate], frames: Sequence[U8], progress: P
     return timed + [item for item in made if not item.built.can_run_here]
 
 
-def _plans(builder: Builder, precision: Precision, target: Target) -> list[Plan]:
+def _plan(builder: Builder, precision: Precision, target: Target) -> Plan:
     options = _options(builder, precision, target)
     float_part = options.get("float_precision")
-    name = f"{builder.name} {precision}" + (f" + {float_part}" if float_part else "")
-    return [
-        Plan(
-            name=name if tail == "argmax" else f"{name}, {tail}",
-            builder=builder,
-            precision=precision,
-            options=options,
-            tail=tail,
-        )
-        for tail in target.tails
-    ]
+    return Plan(
+        name=f"{builder.name} {precision}" + (f" + {float_part}" if float_part else ""),
+        builder=builder,
+        precision=precision,
+        options=options,
+        artefact=_artefact(builder, precision, target),
+    )
+
+
+def _artefact(builder: Builder, precision: Precision, target: Target) -> Artefact:
+    """What a runtime reads: NVIDIA's builders say which variant of the graph; the others take it as it is."""
+    variant: Kind = getattr(builder, "variant", "cpu")
+    placement = target.placement if precision == "int8" else None
+    forms = target.forms.get(builder.name, Forms())
+    if variant != "typed":
+        return Artefact(placement, forms, variant)
+    if precision == "fp32":  # nothing to type: the graph is FP32 already
+        return Artefact(placement, forms)
+    if placement is not None:
+        placement = _TYPED_PLACEMENTS.get(placement, placement)
+    if precision == "bf16":  # TensorRT-RTX has no transposed convolution in BF16
+        forms = msgspec.structs.replace(forms, transposed="shuffle")
+    return Artefact(placement, forms, variant, precision)
 
 
 def _spec(spec: EngineSpec, item: Plan) -> EngineSpec:

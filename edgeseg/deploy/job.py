@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import onnx
 
 from edgeseg.core.clock import now_ns
@@ -20,8 +19,15 @@ from edgeseg.deploy.candidates import Artefact
 from edgeseg.deploy.gate import check_classes
 from edgeseg.deploy.request import BuildRequest
 from edgeseg.deploy.target import Target, load_target, wanted_precisions
-from edgeseg.graph import apply_forms, default_network_size, fix_frame_size, load_model, read_meta, save_model
-from edgeseg.graph.forms import Forms
+from edgeseg.graph import (
+    apply_forms,
+    default_network_size,
+    fix_frame_size,
+    load_model,
+    make_variant,
+    read_meta,
+    save_model,
+)
 from edgeseg.graph.meta import ModelMeta
 from edgeseg.quant import quantize, save_ranges
 from edgeseg.quant.placement import get_placement
@@ -108,8 +114,6 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     check_classes(request, meta.classes)
     device = fingerprint()
     target = load_target(request.target, device)
-    if request.confidence:
-        target = msgspec.structs.replace(target, tails=("argmax",))  # the other forms have no logits at frame size
     wanted_precisions(target, request.precision, has_ranges=True)  # an unknown one is refused before calibrating
     frame_size = request.frame_size or meta.frame_size or meta.network_size
     dataset = open_dataset(request.data, request.split) if request.data is not None else None
@@ -132,20 +136,39 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     )
 
 
-def write_artefacts(job: Job) -> dict[Artefact, Path]:
-    """The exact ONNX files that engines are built from, at this frame size: with and without Q/DQ, in each form."""
-    confidence = job.request.confidence or None
-    static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
-    save_model(job.reference_file, static)
-    if job.ranges is not None and job.ranges_file is not None:
-        save_ranges(job.ranges_file, job.ranges)
-    files = {}
-    for tail in job.target.tails:
-        formed = static if tail == "argmax" else apply_forms(static, Forms(tail=tail))
-        files[Artefact(False, tail)] = job.scratch / f"float-{tail}.onnx"
-        save_model(files[Artefact(False, tail)], formed)
-        if "int8" in job.precisions:
-            assert job.ranges is not None
-            files[Artefact(True, tail)] = job.scratch / f"int8-{tail}.onnx"
-            save_model(files[Artefact(True, tail)], quantize(formed, job.ranges, get_placement(job.target.placement)))
-    return files
+class ArtefactWriter:
+    """Writes the exact ONNX files that engines are built from, each when it is asked for; the FP32 reference at once.
+
+    Args:
+        job: The build.
+    """
+
+    def __init__(self, job: Job) -> None:
+        confidence = job.request.confidence or None
+        self._job = job
+        self._static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
+        self._files: dict[Artefact, Path] = {}
+        save_model(job.reference_file, self._static)
+        if job.ranges is not None and job.ranges_file is not None:
+            save_ranges(job.ranges_file, job.ranges)
+
+    def __call__(self, artefact: Artefact) -> Path:
+        """The file of an artefact, written once.
+
+        Raises:
+            VerifyError: The ranges lack a tensor.
+        """
+        if artefact not in self._files:
+            path = self._job.scratch / f"artefact{len(self._files)}.onnx"
+            save_model(path, self._graph(artefact))
+            self._files[artefact] = path
+        return self._files[artefact]
+
+    def _graph(self, artefact: Artefact) -> onnx.ModelProto:
+        """Forms first: integers are placed on the graph that runs. Element types last: scales follow them."""
+        model = apply_forms(self._static, artefact.forms)
+        if artefact.placement is not None:
+            assert self._job.ranges is not None
+            placement = get_placement(artefact.placement)
+            model = quantize(model, self._job.ranges, placement, keep_float=artefact.keep_float)
+        return model if artefact.variant == "cpu" else make_variant(model, artefact.variant, artefact.precision)

@@ -97,6 +97,7 @@ def _manifest(job: Job, chosen: Candidate, evidence: Evidence, name: str) -> Man
             backend_version=built.backend_version,
             precision=built.precision,
             layers=dict(built.layers),
+            forms=read_meta(load_model(chosen.artefact)).forms,
         ),
         device=job.device,
         calibration=_calibration(job) if built.precision == "int8" else None,
@@ -159,7 +160,6 @@ def _for_rebuild(job: Job) -> BuildRequest:
 def _report(job: Job, chosen: Candidate, ordered: Sequence[Candidate], evidence: Evidence) -> dict[str, object]:
     return {
         "chosen": chosen.name,
-        "forms": read_meta(load_model(chosen.artefact)).forms,
         "candidates": [
             {
                 "name": item.name,

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from edgeseg.core.config import load_config
+from edgeseg.core.deps import probe_package
 from edgeseg.core.errors import RequestError
 from edgeseg.core.types import DeviceInfo, Precision
 from edgeseg.core.workspace import find_recipe
+from edgeseg.graph.forms import Forms
 
 Option = str | int | float | bool
-Tail = Literal["argmax", "planes"]
 AUTO = "auto"
+# part of the device tree's module name -> recipe
+_BOARDS = (
+    ("Orin Nano", "orin-nano"),
+    ("Orin NX", "orin-nx"),
+    ("AGX Orin", "agx-orin"),
+    ("Thor", "agx-thor"),
+    ("Xavier", "jetpack5"),
+)
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
@@ -27,7 +34,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         precisions: Precisions that `auto` considers.
         precision: What is built unless a build says otherwise.
         placement: Where integers are used: a name of the table in `edgeseg.quant.placement`.
-        tails: Exact forms of the graph's tail that are tried: `argmax`, `planes` (see `edgeseg.graph.forms`).
+        forms: Exact form of each part of the graph that has several, by backend (see `edgeseg.graph.forms`).
         threads: CPU threads of an engine; 0 lets the runtime choose.
         options: Backend options, by backend.
     """
@@ -38,7 +45,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     precisions: tuple[Precision, ...]
     precision: Precision | str = AUTO
     placement: str = "cpu"
-    tails: tuple[Tail, ...] = ("argmax",)
+    forms: dict[str, Forms] = {}
     threads: int = 0
     options: dict[str, dict[str, Option]] = {}
 
@@ -49,11 +56,22 @@ def load_target(name: str, device: DeviceInfo) -> Target:
     Raises:
         RequestError: No such target, or a recipe that is not valid.
     """
-    path = find_recipe("targets", "cpu" if name == AUTO else name)
+    path = find_recipe("targets", _own_target(device) if name == AUTO else name)
     target = msgspec.structs.replace(load_config(path, Target), name=path.stem)
     if target.placement == "cpu" and not _VNNI & set(device.cpu_features) and device.machine in ("x86_64", "AMD64"):
         return msgspec.structs.replace(target, placement="cpu-avx2")
     return target
+
+
+def _own_target(device: DeviceInfo) -> str:
+    """The recipe of this machine: its board's, a card's where TensorRT is installed, else the processor's."""
+    if device.board is not None:
+        for part, name in _BOARDS:
+            if part in device.board:
+                return name
+    if device.gpu is not None and probe_package("tensorrt").ok:
+        return "gpu"
+    return "cpu"
 
 
 def wanted_precisions(target: Target, asked: str, *, has_ranges: bool) -> list[Precision]:

@@ -98,7 +98,9 @@ SMALL = ModelConfig(
 FAMILY = {
     "edge-s": preset("edge-s"),
     **{
-        "-".join(str(value) for value in change.values()): msgspec.structs.replace(SMALL, **change)
+        "-".join(
+            str(value[0] if isinstance(value, tuple) else value) for value in change.values()
+        ): msgspec.structs.replace(SMALL, **change)
         for change in (
             {"stem": "patch4"},
             {"stem": "conv2"},

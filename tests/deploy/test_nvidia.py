@@ -1,0 +1,142 @@
+"""Bundles for NVIDIA targets where nothing of NVIDIA can run: who executed the gate is said, no figure is borrowed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgeseg.backend import open_onnx
+from edgeseg.bundle import verify_bundle
+from edgeseg.bundle.golden import read_golden
+from edgeseg.core.errors import CapabilityError, UnavailableError
+from edgeseg.core.types import DeviceInfo
+from edgeseg.deploy import BuildRequest, build_bundle
+from edgeseg.deploy.candidates import _artefact
+from edgeseg.deploy.target import load_target
+
+from .conftest import SIZE
+
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx_bindings") is None, reason="needs pip install 'edgeseg[rtx]'"
+)
+
+
+@pytest.fixture(scope="module")
+def rtx_bundle(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+        pytest.skip("needs pip install 'edgeseg[rtx]'")
+    from edgeseg.core.progress import Silent
+
+    data = f"folder:{workplace / 'data'}"
+    request = BuildRequest(
+        model=str(workplace / "model.onnx"),
+        target="rtx",
+        precision="int8",
+        frames=data,
+        data=data,
+        max_drop=100.0,
+        frame_size=SIZE,
+    )
+    return build_bundle(request, tmp_path_factory.mktemp("rtx") / "bundle", Silent()).bundle
+
+
+@pytest.mark.rtx
+def test_an_engine_that_cannot_run_here_is_gated_on_its_exact_artefact_and_says_so(rtx_bundle: Path) -> None:
+    manifest = verify_bundle(rtx_bundle).manifest
+    assert (manifest.engine.kind, manifest.engine.backend) == ("plan", "tensorrt_rtx")
+    assert manifest.verified is False
+    assert manifest.agreement.measured is None
+    assert "engine_p50" not in manifest.times_ms
+    assert manifest.gate is not None
+    assert "onnxruntime" in manifest.gate.executor
+    assert manifest.engine.layers["int8"] > 0
+    assert manifest.device.gpu is None
+
+
+@pytest.mark.rtx
+def test_its_report_holds_the_audit_and_names_what_is_missing(rtx_bundle: Path) -> None:
+    report = msgspec.json.decode((rtx_bundle / "report.json").read_bytes())
+    (candidate,) = report["candidates"]
+    assert candidate["engine_p50_ms"] is None
+    assert "cannot run" in candidate["reason"]
+    audit = candidate["details"]["audit"]
+    assert audit["multiplying"]["int8"] > 0
+    assert isinstance(audit["qdq_not_int8"], list)
+
+
+@pytest.mark.rtx
+def test_its_golden_masks_are_close_to_the_float_graphs(rtx_bundle: Path) -> None:
+    bundle = verify_bundle(rtx_bundle)
+    golden = read_golden(bundle)
+    equal = []
+    with open_onnx(bundle.model_file, SIZE) as runner:
+        for item in golden:
+            with runner.infer(item.frame[None]) as output:
+                equal.append(float(np.mean(output.mask_nhw[0] == item.mask_hw)))
+    assert np.mean(equal) > 0.9
+
+
+class Fake:
+    name, version = "tensorrt", "0"
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+
+
+@pytest.mark.parametrize(
+    ("variant", "precision", "expected"),
+    [
+        ("weak", "fp16", (None, "weak", "fp32", "node")),
+        ("weak", "int8", ("nvidia", "weak", "fp32", "node")),
+        ("typed", "fp32", (None, "cpu", "fp32", "node")),
+        ("typed", "fp16", (None, "typed", "fp16", "node")),
+        ("typed", "int8", ("nvidia-typed", "typed", "int8", "node")),
+        ("typed", "bf16", (None, "typed", "bf16", "shuffle")),
+    ],
+)
+def test_the_graph_follows_from_the_runtime(variant: str, precision: str, expected: tuple[object, ...]) -> None:
+    artefact = _artefact(Fake(variant), precision, load_target("gpu", DeviceInfo()))
+    assert (artefact.placement, artefact.variant, artefact.precision, artefact.forms.transposed) == expected
+
+
+@pytest.mark.parametrize(
+    ("board", "target"),
+    [
+        ("Jetson Orin Nano 8GB (developer kit)", "orin-nano"),
+        ("Jetson Orin NX", "orin-nx"),
+        ("Jetson AGX Orin", "agx-orin"),
+        ("Jetson AGX Thor", "agx-thor"),
+        ("Jetson Xavier NX", "jetpack5"),
+        (None, "cpu"),
+    ],
+)
+def test_auto_is_the_boards_own_recipe(board: str | None, target: str) -> None:
+    device = DeviceInfo(machine="aarch64" if board else "x86_64", board=board, gpu=board)
+    assert load_target("auto", device).name == target
+
+
+def test_a_board_without_tensorrt_names_the_remedy(workplace: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("TensorRT is installed here")
+    from edgeseg.core.progress import Silent
+
+    request = BuildRequest(model=str(workplace / "model.onnx"), target="orin-nx", precision="fp16", frame_size=SIZE)
+    with pytest.raises(UnavailableError, match="no backend of the target orin-nx is installed"):
+        build_bundle(request, tmp_path / "bundle", Silent())
+
+
+def test_jetpack5_is_the_graph_and_the_line_that_builds_it(workplace: Path, tmp_path: Path) -> None:
+    from edgeseg.bundle import open_bundle, open_runner
+    from edgeseg.core.progress import Silent
+
+    request = BuildRequest(model=str(workplace / "model.onnx"), target="jetpack5", precision="fp16", frame_size=SIZE)
+    path = build_bundle(request, tmp_path / "bundle", Silent()).bundle
+    assert "/usr/src/tensorrt/bin/trtexec --onnx=engine.onnx" in (path / "build_plan.sh").read_text()
+    bundle = open_bundle(path)
+    assert bundle.manifest.verified is False
+    with pytest.raises(CapabilityError, match=r"build_plan\.sh"):
+        open_runner(bundle)
