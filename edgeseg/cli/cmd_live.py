@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--show", is_flag=True, help="A window with the overlay.")
 @click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Overlay video (mp4, mkv, avi).")
 @click.option("--masks", type=click.Path(path_type=Path, file_okay=False), help="Folder for mask PNGs.")
+@click.option("--record", type=click.Path(path_type=Path, dir_okay=False), help="MCAP recording, for `edgeseg replay`.")
 @click.option(
     "--web", type=int, metavar="PORT", help="A web page with the live overlay, and /metrics; this machine only."
 )
@@ -40,6 +41,7 @@ def command(
     show: bool,
     save: Path | None,
     masks: Path | None,
+    record: Path | None,
     web: int | None,
     web_host: str,
     web_token: str | None,
@@ -75,7 +77,9 @@ def command(
     config = load_config(config_file, LiveConfig, _without_none(given))
     opened = [open_source(uri, realtime=realtime) for uri in sources]
     stop = Stop()
-    choice = SinkChoice(show=show, save=save, masks=masks, web=web, web_host=web_host, web_token=web_token)
+    choice = SinkChoice(
+        show=show, save=save, masks=masks, record=record, web=web, web_host=web_host, web_token=web_token
+    )
     sinks = make_sinks(choice, stop)
     for sink in sinks:
         if address := getattr(sink, "url", None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeseg.core.deps import require
 from edgeseg.core.types import Sink
 from edgeseg.live.stop import Stop
 
@@ -17,6 +18,7 @@ class SinkChoice:
         show: A window.
         save: Overlay video.
         masks: Folder for mask PNGs.
+        record: MCAP recording.
         web: Port of the web page.
         web_host: Address that it listens on; any but loopback has a token.
         web_token: The token; made where one is needed and none is given.
@@ -25,6 +27,7 @@ class SinkChoice:
     show: bool = False
     save: Path | None = None
     masks: Path | None = None
+    record: Path | None = None
     web: int | None = None
     web_host: str = "127.0.0.1"
     web_token: str | None = None
@@ -38,7 +41,7 @@ def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
         stop: Set when a person closes the window.
 
     Raises:
-        UnavailableError: There is no display.
+        UnavailableError: There is no display, or a package is missing.
         RequestError: A path that cannot be written to.
     """
     sinks: list[Sink] = []
@@ -54,6 +57,11 @@ def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
         from edgeseg.sinks.masks import MasksSink
 
         sinks.append(MasksSink(choice.masks))
+    if choice.record is not None:
+        require("mcap", what="--record")
+        from edgeseg.sinks.mcap import RecordSink
+
+        sinks.append(RecordSink(choice.record))
     if choice.web is not None:
         from edgeseg.sinks.web.sink import WebSink
 
