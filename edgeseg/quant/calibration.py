@@ -14,17 +14,18 @@ import msgspec
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import F32, U8, Size, format_size
 from edgeseg.graph import default_network_size, fix_frame_size, read_meta
 from edgeseg.graph.geometry import FRAME, PIXELS
-from edgeseg.graph.ir import FLOAT, from_model
+from edgeseg.graph.ir import FLOAT, Graph, from_model
 from edgeseg.quant.frames import FramePool, choose_frames
 from edgeseg.quant.histogram import Histogram
 from edgeseg.quant.placement import calibration_tensors
-from edgeseg.quant.ranges import Ranges, tensor_range
+from edgeseg.quant.ranges import Ranges, TensorRange, tensor_range
 from edgeseg.quant.thresholds import Method
 
 _MAX_SIZES = 4  # frame sizes in one pool: each has a session of its own
@@ -57,10 +58,11 @@ def calibrate(
     progress = progress or Silent()
     meta = read_meta(model)
     choice = choose_frames(pool, count, progress=progress)
-    tensors = calibration_tensors(from_model(model))
+    graph = from_model(model)
+    tensors = calibration_tensors(graph)
     tensors.pop(PIXELS, None)  # camera bytes: their range is known
     names = list(tensors)
-    histograms = {name: Histogram(name) for name in names}
+    watched = {name: _Watch(name, _channel_axis(graph, name)) for name in names}
     sessions: dict[Size, _Session] = {}
     digest = hashlib.sha256()
     layers_size: Size | None = None
@@ -79,7 +81,7 @@ def calibrate(
                 layers = network_size or default_network_size(meta.network_size, size)
                 layers_size = layers_size or layers
                 sessions[size] = _Session(fix_frame_size(model, size, layers), names)
-            sessions[size].measure(image, histograms)
+            sessions[size].measure(image, watched)
             digest.update(f"{image.shape}".encode())
             digest.update(np.ascontiguousarray(image).tobytes())
             measured += 1
@@ -96,8 +98,35 @@ def calibrate(
         layers_size=layers_size,
         method=method,
         frames=msgspec.structs.replace(choice.report, sha256=digest.hexdigest()),
-        tensors={name: tensor_range(histograms[root]) for root, known in tensors.items() for name in known},
+        tensors={name: watched[root].result() for root, known in tensors.items() for name in known},
     )
+
+
+class _Watch:
+    """What is kept of one tensor."""
+
+    def __init__(self, name: str, axis: int) -> None:
+        self._histogram = Histogram(name)
+        self._axis = axis
+        self._sum: NDArray[np.float64] | None = None
+        self._frames = 0
+
+    def add(self, values: F32) -> None:
+        self._histogram.add(values)
+        others = tuple(axis for axis in range(values.ndim) if axis != self._axis % values.ndim)
+        means = values.mean(axis=others, dtype=np.float64)
+        self._sum = means if self._sum is None else self._sum + means
+        self._frames += 1
+
+    def result(self) -> TensorRange:
+        assert self._sum is not None
+        return tensor_range(self._histogram, self._sum / self._frames)
+
+
+def _channel_axis(graph: Graph, tensor: str) -> int:
+    """Channels come second, except in what a LayerNormalization gives."""
+    node = graph.producers().get(tensor)
+    return -1 if node is not None and node.op == "LayerNormalization" else 1
 
 
 class _Session:
@@ -117,8 +146,8 @@ class _Session:
             exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def measure(self, image_hwc: U8, histograms: dict[str, Histogram]) -> None:
+    def measure(self, image_hwc: U8, watched: dict[str, _Watch]) -> None:
         """Run one frame and count every value of every tensor."""
         outputs: list[F32] = self.session.run(self.names, {FRAME: image_hwc[None]})
         for name, values in zip(self.names, outputs, strict=True):
-            histograms[name].add(values)
+            watched[name].add(values)

@@ -11,9 +11,13 @@ from edgeseg.core.errors import VerifyError
 from edgeseg.graph import read_meta, write_meta
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.qdq import insert
+from edgeseg.quant.bias import correct_biases
 from edgeseg.quant.placement import Placement, plan
 from edgeseg.quant.ranges import Ranges
 from edgeseg.quant.thresholds import Method
+
+QAT_NOTE = "qat"
+"""Key in a model's notes: it was fine-tuned with quantisation, for the placement that is its value."""
 
 
 def quantize(
@@ -23,6 +27,7 @@ def quantize(
     *,
     method: Method | None = None,
     keep_float: Collection[str] = (),
+    bias_correction: bool | None = None,
 ) -> onnx.ModelProto:
     """A copy of a model with explicit Q/DQ where a placement wants it.
 
@@ -32,12 +37,18 @@ def quantize(
         placement: Where integers are used.
         method: How thresholds are chosen; by default as the range file says.
         keep_float: Layers that stay in float although the placement names their role.
+        bias_correction: Whether biases take back what rounding the weights adds to a layer's mean output; by default
+            in every model but one that was fine-tuned with quantisation, whose biases know of it.
 
     Raises:
         VerifyError: The ranges are of other weights, or lack a tensor.
     """
     check_weights(model, ranges)
-    quantised = insert(model, plan(from_model(model), ranges, placement, method=method, keep_float=keep_float))
+    graph = from_model(model)
+    chosen = plan(graph, ranges, placement, method=method, keep_float=keep_float)
+    if QAT_NOTE not in read_meta(model).notes if bias_correction is None else bias_correction:
+        correct_biases(graph, chosen, ranges)
+    quantised = insert(graph.to_model(), chosen)
     write_meta(quantised, msgspec.structs.replace(read_meta(quantised), variant=f"int8 {placement.name}"))
     return quantised
 

@@ -19,9 +19,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.core.artefacts import sha256_bytes, write_text
 from edgeseg.core.errors import RequestError, VerifyError
+from edgeseg.core.types import F32
 from edgeseg.quant.histogram import BINS, Histogram
 from edgeseg.quant.thresholds import Distribution, Method
 
@@ -39,6 +41,7 @@ class TensorRange(msgspec.Struct, frozen=True, kw_only=True):
         low: Lower edge of the first of 2048 bins.
         high: Upper edge of the last one.
         histogram: Counts, int64 little-endian, zlib, base64.
+        means: Mean of each channel, float32 little-endian, base64: what bias correction needs.
     """
 
     minimum: float
@@ -46,6 +49,11 @@ class TensorRange(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     histogram: str
+    means: str
+
+    def channel_means(self) -> F32:
+        """Mean of each channel, float32 [C]."""
+        return np.frombuffer(base64.b64decode(self.means), "<f4").astype(np.float32)
 
     def distribution(self) -> Distribution:
         """The values with their counts decoded."""
@@ -114,8 +122,8 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
                 raise VerifyError("the range file lacks a tensor", value=name, fix=_FIX)
 
 
-def tensor_range(histogram: Histogram) -> TensorRange:
-    """What a finished histogram holds, in the file's form."""
+def tensor_range(histogram: Histogram, means: NDArray[np.float64]) -> TensorRange:
+    """What a finished histogram and the means of the channels hold, in the file's form."""
     packed = zlib.compress(histogram.counts.astype("<i8").tobytes(), 9)
     return TensorRange(
         minimum=histogram.minimum,
@@ -123,6 +131,7 @@ def tensor_range(histogram: Histogram) -> TensorRange:
         low=histogram.low,
         high=histogram.high,
         histogram=base64.b64encode(packed).decode(),
+        means=base64.b64encode(means.astype("<f4").tobytes()).decode(),
     )
 
 
@@ -194,9 +203,10 @@ def _check_tensor(path: Path, name: str, entry: object) -> None:
 
 def _check_histogram(path: Path, name: str, item: TensorRange) -> None:
     try:
-        values = item.distribution()
+        values, means = item.distribution(), item.channel_means()
     except (ValueError, zlib.error) as error:
         raise VerifyError("the range file has a damaged histogram", value=f"{path}: {name}", fix=_FIX) from error
     sound = len(values.counts) == BINS and values.counts.min() >= 0 and values.counts.any()
+    sound = sound and len(means) > 0 and bool(np.isfinite(means).all())
     if not sound or not item.low <= item.minimum <= item.maximum <= item.high:
         raise VerifyError("the range file has a damaged histogram", value=f"{path}: {name}", fix=_FIX)

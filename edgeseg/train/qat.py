@@ -25,6 +25,7 @@ from edgeseg.graph import read_meta, weights_sha256, write_meta
 from edgeseg.graph.geometry import PIXELS, SCORES, detach
 from edgeseg.graph.ir import Array, Graph, Node, from_model
 from edgeseg.graph.qdq import ActivationQ, QdqPlan, WeightQ
+from edgeseg.quant.quantization import QAT_NOTE
 
 Operand = Tensor | Array | None
 """What a node reads: a computed tensor or weight, a fixed constant, or nothing."""
@@ -52,6 +53,7 @@ class GraphNet(nn.Module):
     Args:
         model: As `load_model` gave it.
         plan: Where integers are used; None computes in float.
+        placement: Its name, noted in the exported model, whose biases are then left alone.
 
     Attributes:
         quantised: Whether the plan is applied.
@@ -60,9 +62,10 @@ class GraphNet(nn.Module):
         CapabilityError: An operator that fine-tuning does not know.
     """
 
-    def __init__(self, model: onnx.ModelProto, plan: QdqPlan | None = None) -> None:
+    def __init__(self, model: onnx.ModelProto, plan: QdqPlan | None = None, *, placement: str = "") -> None:
         super().__init__()
         self.quantised = plan is not None
+        self._name = placement if plan is not None else ""
         self._model = model
         core = detach(from_model(model))
         core.sort()
@@ -109,7 +112,9 @@ class GraphNet(nn.Module):
             if tensor.name in self._keys:
                 value = self.weights[self._keys[tensor.name]].detach().cpu().contiguous().numpy()
                 tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-        write_meta(model, msgspec.structs.replace(read_meta(model), weights_sha256=weights_sha256(model)))
+        meta = read_meta(model)
+        notes = {**meta.notes, QAT_NOTE: self._name} if self._name else meta.notes
+        write_meta(model, msgspec.structs.replace(meta, weights_sha256=weights_sha256(model), notes=notes))
         return model
 
     def _read(

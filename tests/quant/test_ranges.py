@@ -17,7 +17,7 @@ def make_ranges(weights="a" * 64) -> Ranges:
     for name in ("encoder.0.0.dw", "encoder.0.0.act"):
         histogram = Histogram(name)
         histogram.add(rng.normal(size=1000).astype(np.float32))
-        tensors[name] = tensor_range(histogram)
+        tensors[name] = tensor_range(histogram, np.array([0.5, -1.0]))
     return Ranges(
         model="m",
         weights_sha256=weights,
@@ -77,6 +77,7 @@ def set_in(*keys, value):
         (set_in("tensors", "encoder.0.0.dw", "low", value=float("-inf")), "not finite"),
         (set_in("tensors", "encoder.0.0.dw", "minimum", value=None), "not finite"),
         (set_in("tensors", "encoder.0.0.dw", "histogram", value="AAAA"), "altered"),
+        (set_in("tensors", "encoder.0.0.dw", "means", value=""), "altered"),
         (set_in("frames", "count", value=500), "altered"),
         (set_in("extra", value=1), "altered"),
         (set_in("tensors", value={}), "altered"),
