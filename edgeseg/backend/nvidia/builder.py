@@ -17,6 +17,7 @@ from edgeseg.backend.nvidia import audit as audits
 from edgeseg.backend.nvidia import dla
 from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, load_api
 from edgeseg.backend.nvidia.child import run_in_child
+from edgeseg.backend.nvidia.loading import inspect_plan
 from edgeseg.backend.nvidia.network import BuildJob, NetworkBuild
 from edgeseg.backend.nvidia.options import NvidiaOptions, nvidia_options
 from edgeseg.backend.onnx_model import check_model
@@ -40,7 +41,7 @@ class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Duration of parse and build.
         plan_bytes: Size of the plan.
         dla_share: Share of layers on DLA; None without one.
-        kernels: Of RTX's build log; empty where the runtime does not list them there.
+        kernels: Of RTX's build log, or of the engine inspector where there is a GPU; else empty.
         warnings: Warning lines, each once.
     """
 
@@ -71,11 +72,15 @@ def build_plan(request: tuple[str, BuildJob], log: LogSink, progress: ProgressSi
     plan = build.run()
     seconds = (now_ns() - begin_ns) / 1e9
     write_bytes(job.plan, plan)
+    kernels = audits.kernels_from_log(listing)
+    if not kernels and _gpu_is_here():
+        text = inspect_plan(build.api, plan, sink)
+        kernels = [] if text is None else audits.kernels_from_inspector(text)
     return BuildOutcome(
         seconds=seconds,
         plan_bytes=len(plan),
         dla_share=build.dla_share,
-        kernels=tuple(audits.kernels_from_log(listing)),
+        kernels=tuple(kernels),
         warnings=tuple(warnings),
     )
 

@@ -6,11 +6,11 @@ library is ever loaded from a path, and the bytes that are checked are the bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeseg.backend.nvidia.api import TensorRtApi
+from edgeseg.backend.nvidia.api import LogSink, TensorRtApi
 from edgeseg.backend.nvidia.failures import REBUILD, explain
 from edgeseg.core.errors import EdgesegError, FitError, VerifyError
 from edgeseg.core.log import get_logger
@@ -131,6 +131,26 @@ class LoadedEngine:
             return int(engine.device_memory_size_v2)
         return int(engine.device_memory_size)
 
+    def profile(self, stream: int, runs: int, wait: Callable[[], None]) -> dict[str, list[float]]:
+        """Milliseconds of every layer in each of `runs` plain enqueues; a run of its own, since it slows all of them.
+
+        Args:
+            stream: Where to enqueue; addresses are set.
+            runs: How often.
+            wait: Waits for the stream.
+        """
+        times: dict[str, list[float]] = {}
+        profiler = self._api.profiler(lambda name, ms: times.setdefault(name, []).append(ms))
+        context = self._context
+        context.profiler = profiler
+        try:
+            for _ in range(runs):
+                self.enqueue_or_raise(stream)
+                wait()
+        finally:
+            context.profiler = None
+        return times
+
     def inspect(self) -> str:
         """The engine inspector's JSON."""
         engine = self._engine
@@ -183,6 +203,18 @@ class LoadedEngine:
         if severity in _SERIOUS:
             self._said.append(text)
         _LOG.debug("%s: %s", severity.lower(), text)
+
+
+def inspect_plan(api: TensorRtApi, plan: bytes, log: LogSink) -> str | None:
+    """The engine inspector's JSON of a plan that this process has just built; None where no GPU can load it."""
+    trt = api.trt
+    logger = api.logger(log)
+    runtime = trt.Runtime(logger)
+    engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _other_tensors(plan: Path, found: object, expected: str) -> VerifyError:

@@ -59,7 +59,7 @@ class NetworkBuild:
     """
 
     def __init__(self, api: TensorRtApi, job: BuildJob, log: LogSink, progress: ProgressSink) -> None:
-        self._api = api
+        self.api = api
         self._job = job
         self._errors: list[str] = []
         self._forward = log
@@ -85,16 +85,16 @@ class NetworkBuild:
                 self._cuda.close()
 
     def _run(self) -> bytes:
-        trt = self._api.trt
+        trt = self.api.trt
         builder = self._made("create a builder", lambda: trt.Builder(self._logger))
-        network = self._made("create a network", lambda: builder.create_network(self._api.network_flags()))
+        network = self._made("create a network", lambda: builder.create_network(self.api.network_flags()))
         self._parse(network)
         config = self._made("create a build configuration", builder.create_builder_config)
         self._configure(config)
         self._set_precision(config, network)
         self._set_profile(builder, network, config)
         if self._job.options.dla_core >= 0:
-            self.dla_share = dla.assign(self._api, builder, network, config, self._job.options)
+            self.dla_share = dla.assign(self.api, builder, network, config, self._job.options)
         timing_cache = self._load_timing_cache(config)
         plan = self._made("build the engine", lambda: builder.build_serialized_network(network, config))
         self._save_timing_cache(timing_cache)
@@ -103,13 +103,13 @@ class NetworkBuild:
     # ------------------------------------------------------------ steps
 
     def _parse(self, network: Any) -> None:
-        trt = self._api.trt
+        trt = self.api.trt
         parser = self._made("create an ONNX parser", lambda: trt.OnnxParser(network, self._logger))
         if parser.parse(self._job.model.read_bytes()):
             return
         problems = [parser.get_error(index) for index in range(parser.num_errors)]
         if not problems:
-            raise explain("the runtime cannot parse the model", self._errors, runtime=str(self._api))
+            raise explain("the runtime cannot parse the model", self._errors, runtime=str(self.api))
         raise self._parse_error(problems)
 
     def _parse_error(self, problems: Sequence[Any]) -> EdgesegError:
@@ -123,18 +123,18 @@ class NetworkBuild:
                 fix="edgeseg inspect FILE",
             )
         node = f"node {parser_error.node()}"
-        if self._api.has("ParserError", "node_operator"):
+        if self.api.has("ParserError", "node_operator"):
             nodes = [f"{item.node_operator()} {item.node_name()!r}" for item in problems]
             node = ", ".join(dict.fromkeys(nodes))
         return CapabilityError(
             f"an operator of the model ({node}: {reason})",
-            runtime=str(self._api),
+            runtime=str(self.api),
             allowed="edgeseg export writes only operators that every version has",
             fix="edgeseg export RUN --out MODEL.onnx",
         )
 
     def _configure(self, config: Any) -> None:
-        api, trt, options = self._api, self._api.trt, self._job.options
+        api, trt, options = self.api, self.api.trt, self._job.options
         verbosity = trt.ProfilingVerbosity
         config.profiling_verbosity = verbosity.DETAILED if self._job.detailed else verbosity.LAYER_NAMES_ONLY
         if self._monitor is not None:
@@ -158,7 +158,7 @@ class NetworkBuild:
         self._drop_stand_ins(config)
 
     def _set_precision(self, config: Any, network: Any) -> None:
-        job, api = self._job, self._api
+        job, api = self._job, self.api
         for flag in api.precision_flags(job.precision):
             config.set_flag(flag)
         if not job.options.implicit:
@@ -189,9 +189,9 @@ class NetworkBuild:
         kind: CalibratorKind = "minmax" if job.options.calibrator == "minmax" else "entropy"
         self._cuda = CudaDriver()
         self._cuda.open()
-        key = cache_key(job.model.read_bytes(), frames, kind, self._api.version)
+        key = cache_key(job.model.read_bytes(), frames, kind, self.api.version)
         cache = cache_dir() / "calibration" / f"{key}.cache"
-        self._held = make_calibrator(self._api, self._cuda, frames, kind, cache)
+        self._held = make_calibrator(self.api, self._cuda, frames, kind, cache)
         return self._held
 
     def _set_profile(self, builder: Any, network: Any, config: Any) -> None:
@@ -211,7 +211,7 @@ class NetworkBuild:
         config.add_optimization_profile(profile)
 
     def _set_compute_capabilities(self, config: Any, wanted: Sequence[str]) -> None:
-        api = self._api
+        api = self.api
         if not api.capabilities.portable_plans:
             raise api.lacks("a choice of compute capabilities", fix="edgeseg build MODEL --target rtx")
         known = sorted(name for name in dir(api.trt.ComputeCapability) if name.startswith("SM"))
@@ -234,14 +234,14 @@ class NetworkBuild:
         """
         sources = config.get_tactic_sources()
         for name in ("CUBLAS", "CUBLAS_LT", "CUDNN"):
-            source = self._api.member("TacticSource", name)
+            source = self.api.member("TacticSource", name)
             if source is not None:
                 sources &= ~(1 << int(source))
         config.set_tactic_sources(sources)
 
     def _load_timing_cache(self, config: Any) -> Any | None:
         file = self._job.timing_cache
-        if file is None or not self._api.capabilities.timing_cache:
+        if file is None or not self.api.capabilities.timing_cache:
             return None
         data = file.read_bytes() if file.is_file() else b""
         timing_cache = config.create_timing_cache(data) or config.create_timing_cache(b"")  # a stale one is refused
@@ -261,12 +261,12 @@ class NetworkBuild:
         """A runtime's object; failures are returned as None and explained in the log."""
         made = make()
         if made is None:
-            raise explain(f"{self._api} could not {what}", self._errors, runtime=str(self._api))
+            raise explain(f"{self.api} could not {what}", self._errors, runtime=str(self.api))
         return made
 
     def _needs(self, owner: str, name: str, feature: str) -> None:
-        if not self._api.has(owner, name):
-            raise self._api.lacks(feature, fix="edgeseg build MODEL, without it")
+        if not self.api.has(owner, name):
+            raise self.api.lacks(feature, fix="edgeseg build MODEL, without it")
 
     def _log(self, severity: str, text: str) -> None:
         if severity in _SERIOUS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +91,16 @@ class TensorRtRunner(BaseRunner):
         """Free and total device memory in bytes."""
         assert self._cuda is not None
         return self._cuda.memory_bytes()
+
+    def layer_times_ms(self, runs: int = 50) -> dict[str, float]:
+        """Median milliseconds of each layer by the runtime's name, measured in plain enqueues of their own."""
+        assert self._cuda is not None
+        assert self._engine is not None
+        assert self._transport is not None
+        stream = self._transport.address_buffers()
+        cuda = self._cuda
+        times = self._engine.profile(stream, runs, lambda: cuda.synchronize(stream))
+        return {name: median(values) for name, values in times.items()}
 
     def inspect(self) -> str:
         """The engine inspector's JSON, for the layer audit."""

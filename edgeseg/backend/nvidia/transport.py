@@ -83,6 +83,10 @@ class Transport(ABC):
         """Make everything that `start` needs, for every pair of buffers."""
 
     @abstractmethod
+    def address_buffers(self) -> int:
+        """Point the engine at one set of buffers, for runs outside of `start`; returns the stream."""
+
+    @abstractmethod
     def start(self, feed: int, slot: int) -> None:
         """Start a run from input buffer `feed` into slot `slot`."""
 
@@ -154,6 +158,11 @@ class Mapped(Transport):
         self._cuda.record(marks.done, self._stream)
         self._running.append(marks)
 
+    def address_buffers(self) -> int:
+        """The first pair of buffers."""
+        self._engine.set_addresses(self._addresses[0][0])
+        return self._stream
+
     def _pair(self, feed: U8, slot: Slot) -> dict[str, int]:
         base = self._cuda.mapped_pointer(feed)
         planes = input_planes(self._spec, feed)
@@ -205,6 +214,11 @@ class Pinned(Transport):
         super().drain()
         if self._copies != self._stream:
             self._cuda.synchronize(self._copies)
+
+    def address_buffers(self) -> int:
+        """The first lane."""
+        self._engine.set_addresses(self._lanes[0].addresses)
+        return self._stream
 
     def _lane(self, feed: U8, slot: Slot) -> _Lane:
         base = self._cuda.device_empty(feed.nbytes)

@@ -19,7 +19,7 @@ from edgeseg.graph.sample import sample_model
 
 SIMULATED = Path(__file__).parent / "simulated"
 SIZE = (40, 56)
-_ROOTS = ("pycuda", "cuda", "tensorrt", "simulated_gpu")
+_ROOTS = ("pycuda", "cuda", "tensorrt", "tensorrt_rtx_bindings", "simulated_gpu")
 _OURS = "edgeseg.backend.nvidia.cuda"
 
 

@@ -289,6 +289,48 @@ def test_an_engine_that_fails_while_running_says_what_the_runtime_said(
         runner.infer(frames[0]).release()
 
 
+def test_nv12_frames_reach_both_of_their_inputs(
+    simulate: Simulate, in_process: None, tmp_path: Path, model_file: Path
+) -> None:
+    import onnxruntime as ort
+
+    from edgeseg.graph import camera_input, load_model, read_meta, save_model
+
+    file = tmp_path / "nv12.onnx"
+    model = camera_input(load_model(model_file), "nv12")
+    save_model(file, model)
+    spec = EngineSpec(frame_size=(40, 56), classes=read_meta(model).classes, input_format="nv12")
+    plane = np.random.default_rng(1).integers(0, 255, (1, 60, 56), dtype=np.uint8)
+    session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    feed = {"y": plane[:, :40, :, None], "uv": plane[:, 40:].reshape(1, 20, 28, 2)}
+    (expected,) = session.run(["mask"], feed)
+    for integrated in (True, False):
+        gpu = simulate(integrated=integrated)
+        from edgeseg.backend.nvidia.builder import TensorRtBuilder
+
+        builder = TensorRtBuilder()
+        builder.build(file, tmp_path, spec)
+        with builder.open(tmp_path / "engine.plan", spec) as runner, runner.infer(plane) as output:
+            np.testing.assert_array_equal(output.mask_nhw, expected)
+        assert gpu.violations == []
+
+
+@pytest.mark.parametrize("integrated", [True, False])
+def test_layer_times_are_measured_apart_and_leave_the_runner_as_it_was(
+    simulate: Simulate,
+    build: Callable[..., Runner],
+    reference: Reference,
+    frames: list[U8],
+    integrated: bool,
+) -> None:
+    gpu = simulate(integrated=integrated)
+    with build() as runner:
+        assert runner.layer_times_ms(5) == {"simulated layer": 1.0}
+        with runner.infer(frames[1]) as output:
+            np.testing.assert_array_equal(output.mask_nhw, reference(frames[1]))
+    assert gpu.violations == []
+
+
 def test_options_are_checked(simulate: Simulate, build: Callable[..., Runner]) -> None:
     simulate()
     for options in ({"io": "usb"}, {"depth": 3}, {"optimization_level": 9}, {"max_gpu_fallback": 2.0}, {"unknown": 1}):
