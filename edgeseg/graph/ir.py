@@ -259,12 +259,9 @@ def model_opset(model: onnx.ModelProto) -> int:
     raise VerifyError("the model names no operator set", allowed="a whole ONNX file")
 
 
-def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[Dim, ...]]:
-    """Dimensions of every tensor whose shape the model states: inputs, outputs, value_info and initializers."""
-    graph = model.graph
-    shapes = {value.name: value.shape for value in _values([*graph.input, *graph.value_info, *graph.output])}
-    shapes.update({tensor.name: tuple(tensor.dims) for tensor in graph.initializer})
-    return shapes
+def inferred_values(model: onnx.ModelProto) -> list[Value]:
+    """Type and dimensions of inner tensors, as shape inference left them in the model."""
+    return list(_values(model.graph.value_info))
 
 
 def _values(items: Iterable[onnx.ValueInfoProto]) -> Iterator[Value]:

@@ -6,6 +6,8 @@ choice, and an operator of another domain may run another library.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -13,8 +15,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.graph.ir import from_model, model_opset
-from edgeseg.graph.meta import graph_weights_sha256, read_meta
+from edgeseg.graph.ir import Graph, from_model, model_opset
+from edgeseg.graph.meta import ModelMeta, graph_weights_sha256, read_meta
+from edgeseg.graph.seal import is_sealed, seal, seal_holds
 
 MAX_BYTES = 1 << 30
 """Larger files are refused unread: the largest network of the family is under 150 MB."""
@@ -36,19 +39,16 @@ def load_model(path: Path) -> onnx.ModelProto:
         VerifyError: It is truncated, foreign, altered, of a newer format, or keeps data outside the file.
     """
     model = parse_onnx(path)
-    meta = read_meta(model, origin=str(path))
-    outputs = {value.name for value in model.graph.output}
-    if "mask" not in outputs:
+    with _damage(path):
+        meta = read_meta(model, origin=str(path))
+        graph = from_model(model)
+        altered = not seal_holds(model, graph) if is_sealed(model) else _other_weights(graph, meta)
+    if altered:
+        raise VerifyError(
+            "the model was altered after it was written", value=path, allowed="an unaltered file", fix=_EXPORT
+        )
+    if "mask" not in graph.output_names():
         raise VerifyError("the model does not give a mask", value=path, allowed="outputs: mask", fix=_EXPORT)
-    if meta.variant == "canonical" and meta.weights_sha256:
-        found = graph_weights_sha256(from_model(model))
-        if found != meta.weights_sha256:
-            raise VerifyError(
-                "the model's weights were altered",
-                value=f"{path}: weights_sha256 {found[:12]}…",
-                allowed=f"{meta.weights_sha256[:12]}… as its metadata say",
-                fix=_EXPORT,
-            )
     return model
 
 
@@ -69,6 +69,12 @@ def parse_onnx(path: Path) -> onnx.ModelProto:
         model.ParseFromString(path.read_bytes())
     except DecodeError as error:
         raise VerifyError("the ONNX file is truncated or not ONNX", value=path, fix=_EXPORT) from error
+    with _damage(path):
+        _check(model, path)
+    return model
+
+
+def _check(model: onnx.ModelProto, path: Path) -> None:
     if not model.graph.node or not model.opset_import:
         raise VerifyError("the ONNX file is truncated or not ONNX", value=f"{path}: no graph", fix=_EXPORT)
     _refuse_external(model, path)
@@ -78,17 +84,31 @@ def parse_onnx(path: Path) -> onnx.ModelProto:
     except onnx.checker.ValidationError as error:
         first = str(error).strip().splitlines()[0]
         raise VerifyError("the ONNX file is not valid", value=f"{path}: {first}", fix=_EXPORT) from error
-    return model
 
 
 def save_model(path: Path, model: onnx.ModelProto) -> None:
-    """Write a model, atomically.
+    """Seal a model (in place) and write it, atomically.
 
     Raises:
         DataError: The disk is full.
         RequestError: The folder cannot be written to.
     """
+    seal(model)
     write_bytes(path, model.SerializeToString(deterministic=True))
+
+
+def _other_weights(graph: Graph, meta: ModelMeta) -> bool:
+    return meta.variant == "canonical" and graph_weights_sha256(graph) != meta.weights_sha256
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what protobuf and numpy raise over flipped bytes (text that is none, unknown types) into one error."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        detail = f"{path}: {type(error).__name__}"
+        raise VerifyError("the ONNX file is damaged", value=detail, allowed="a whole ONNX file", fix=_EXPORT) from error
 
 
 def _refuse_external(model: onnx.ModelProto, path: Path) -> None:

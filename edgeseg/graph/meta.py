@@ -14,7 +14,7 @@ import onnx
 
 from edgeseg.core.errors import VerifyError
 from edgeseg.core.types import Classes, InputFormat
-from edgeseg.graph.ir import Graph, from_model
+from edgeseg.graph.ir import Graph, Node, from_model
 
 FORMAT = 1
 """Version of the canonical graph: its names, its geometry and these properties."""
@@ -106,7 +106,7 @@ def meta_from_props(props: dict[str, str], *, origin: str = "the model") -> Mode
         )
     if ours.pop("fields", "") != str(len(ours)):
         raise VerifyError(
-            "the model's metadata are not whole", value=f"{len(ours)} fields", allowed="a whole ONNX file"
+            "the model's metadata are not whole", value=f"{origin}: {len(ours)} fields", allowed="a whole ONNX file"
         )
     try:
         raw = {key: msgspec.json.decode(value) for key, value in ours.items()}
@@ -142,11 +142,14 @@ def graph_weights_sha256(graph: Graph) -> str:
             digest.update(value.tobytes())
     for node in sorted(graph.nodes, key=lambda node: node.name):
         if not node.name.startswith(GEOMETRY_PREFIX) and node.name not in GEOMETRY_TENSORS:
-            attrs = {key: _plain(value) for key, value in sorted(node.attrs.items()) if value is not None}
-            digest.update(msgspec.json.encode([node.op, node.inputs, node.outputs, attrs]))
+            digest.update(msgspec.json.encode([node.op, node.inputs, node.outputs, plain_attrs(node)]))
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    # ONNX stores floats in 32 bits: a graph just written must hash as the same graph read back
-    return float(np.float32(value)) if isinstance(value, float) else value
+def plain_attrs(node: Node) -> dict[str, Any]:
+    """A node's attributes by name, sorted, as they are hashed.
+
+    ONNX stores floats in 32 bits: a graph just written must hash as the same graph read back.
+    """
+    present = {key: value for key, value in sorted(node.attrs.items()) if value is not None}
+    return {key: float(np.float32(value)) if isinstance(value, float) else value for key, value in present.items()}
