@@ -17,7 +17,7 @@ from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.graph.ir import Graph, from_model, model_opset
 from edgeseg.graph.meta import ModelMeta, graph_weights_sha256, read_meta
-from edgeseg.graph.seal import is_sealed, seal, seal_holds
+from edgeseg.graph.seal import break_seal, seal_holds, sealed_bytes
 
 MAX_BYTES = 1 << 30
 """Larger files are refused unread: the largest network of the family is under 150 MB."""
@@ -41,8 +41,9 @@ def load_model(path: Path) -> onnx.ModelProto:
     model = parse_onnx(path)
     with _damage(path):
         meta = read_meta(model, origin=str(path))
+        seal = break_seal(model)
         graph = from_model(model)
-        altered = not seal_holds(model, graph) if is_sealed(model) else _other_weights(graph, meta)
+        altered = _other_weights(graph, meta) if seal is None else not seal_holds(seal, model, graph)
     if altered:
         raise VerifyError(
             "the model was altered after it was written", value=path, allowed="an unaltered file", fix=_EXPORT
@@ -87,14 +88,13 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
 
 def save_model(path: Path, model: onnx.ModelProto) -> None:
-    """Seal a model (in place) and write it, atomically.
+    """Write a model with its seal, atomically.
 
     Raises:
         DataError: The disk is full.
         RequestError: The folder cannot be written to.
     """
-    seal(model)
-    write_bytes(path, model.SerializeToString(deterministic=True))
+    write_bytes(path, sealed_bytes(model))
 
 
 def _other_weights(graph: Graph, meta: ModelMeta) -> bool:

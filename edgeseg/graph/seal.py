@@ -18,23 +18,29 @@ PROPERTY = "edgeseg_seal"
 """Its name does not begin as those of the model's metadata do, which it covers."""
 
 
-def seal(model: onnx.ModelProto) -> None:
-    """Give a model its seal, in place; a second time replaces it."""
-    props = {prop.key: prop.value for prop in model.metadata_props if prop.key != PROPERTY}
-    del model.metadata_props[:]
+def sealed_bytes(model: onnx.ModelProto) -> bytes:
+    """The bytes of a model with its seal; the model itself stays as it is."""
+    props = {prop.key: prop.value for prop in model.metadata_props}
+    try:
+        # first, so that a file cut off behind it still has it
+        onnx.helper.set_model_props(model, {PROPERTY: _digest(model, from_model(model)), **props})
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
+    finally:
+        onnx.helper.set_model_props(model, props)
+
+
+def break_seal(model: onnx.ModelProto) -> str | None:
+    """Take the seal off a model that was read, so that no later change carries it on; None where there was none."""
+    props = {prop.key: prop.value for prop in model.metadata_props}
+    found = props.pop(PROPERTY, None)
     onnx.helper.set_model_props(model, props)
-    # first, so that a file cut off behind it still has it
-    onnx.helper.set_model_props(model, {PROPERTY: _digest(model, from_model(model)), **props})
+    return found
 
 
-def is_sealed(model: onnx.ModelProto) -> bool:
-    """Whether a model has a seal."""
-    return any(prop.key == PROPERTY for prop in model.metadata_props)
-
-
-def seal_holds(model: onnx.ModelProto, graph: Graph) -> bool:
-    """Whether a model, and the same as a graph, is what was sealed."""
-    return graph.props.get(PROPERTY) == _digest(model, graph)
+def seal_holds(seal: str, model: onnx.ModelProto, graph: Graph) -> bool:
+    """Whether a model without its seal, and the same as a graph, is what was sealed."""
+    return seal == _digest(model, graph)
 
 
 def _digest(model: onnx.ModelProto, graph: Graph) -> str:
@@ -57,6 +63,5 @@ def _digest(model: onnx.ModelProto, graph: Graph) -> str:
         add(name, str(array.dtype), array.shape)
         digest.update(array.tobytes())
     for key in sorted(graph.props):
-        if key != PROPERTY:
-            add(key, graph.props[key])
+        add(key, graph.props[key])
     return digest.hexdigest()

@@ -172,6 +172,15 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path):
     assert unnoticed < 20, "only what nothing reads: the producer's name, the graph's"
 
 
+def test_a_model_that_was_read_carries_no_seal_on(path):
+    model = load_model(path)
+    changed = fix_frame_size(model, (64, 96))
+    for each in (model, changed):
+        assert not any("seal" in prop.key for prop in each.metadata_props)
+        onnx.save(each, path)
+        load_model(path)
+
+
 def test_meta_survive_a_round_trip_and_leave_other_properties():
     model = sample_model()
     model.metadata_props.add(key="other", value="kept")
