@@ -32,7 +32,7 @@ def sealed_bytes(model: onnx.ModelProto) -> bytes:
 
 def break_seal(model: onnx.ModelProto) -> str | None:
     """Take the seal off a model that was read, so that no later change carries it on; None where there was none."""
-    props = {prop.key: prop.value for prop in model.metadata_props}
+    props: dict[str, str] = {prop.key: prop.value for prop in model.metadata_props}
     found = props.pop(PROPERTY, None)
     onnx.helper.set_model_props(model, props)
     return found
