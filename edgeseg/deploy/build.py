@@ -59,7 +59,7 @@ def build_bundle(
         made, notes = build_candidates(plans, job.spec, ArtefactWriter(job), job.scratch, progress)
         job.notes.extend(notes)
         ordered = _by_preference(job, time_candidates(made, frames, progress))
-        chosen, reference, scores = _first_that_passes(job, ordered)
+        chosen, reference, scores = _first_that_passes(job, [item for item in ordered if not item.sibling])
         evidence = _prove(job, chosen, frames, reference, scores)
         contents = contents_of(job, chosen, ordered, evidence, name=out.name)
         path = replace_bundle(out, contents) if replace else write_bundle(out, contents)

@@ -38,6 +38,7 @@ class Candidate:
         folder: Where.
         artefact: The ONNX file that it was built from.
         p50_ms: Median of the engine; None where it cannot run here.
+        sibling: Built for its time alone: it is never chosen.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Candidate:
     folder: Path
     artefact: Path
     p50_ms: float | None = None
+    sibling: bool = False
 
     def open(self) -> Runner:
         """A runner, not entered."""
@@ -73,13 +75,14 @@ class Artefact(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A candidate to be built, and the graph that it is built from."""
+    """A candidate to be built, the graph that it is built from, and whether it is built for its time alone."""
 
     name: str
     builder: Builder
     precision: Precision
     options: dict[str, Option]
     artefact: Artefact
+    sibling: bool = False
 
 
 def plan_candidates(target: Target, precisions: Sequence[Precision], backend: str | None) -> list[Plan]:
@@ -108,6 +111,7 @@ def plan_candidates(target: Target, precisions: Sequence[Precision], backend: st
         for precision in precisions
         if precision in builder.precisions
     ]
+    plans += _siblings(plans, target)
     if not plans:
         has = sorted({precision for builder in builders for precision in builder.precisions})
         runtimes = ", ".join(f"{builder.name} {builder.version}" for builder in builders)
@@ -153,7 +157,13 @@ def build_candidates(
             else:
                 made.append(
                     Candidate(
-                        name=item.name, builder=item.builder, spec=own, built=built, folder=folder, artefact=artefact
+                        name=item.name,
+                        builder=item.builder,
+                        spec=own,
+                        built=built,
+                        folder=folder,
+                        artefact=artefact,
+                        sibling=item.sibling,
                     )
                 )
             task.advance(note=item.name)
@@ -187,6 +197,17 @@ def _plan(builder: Builder, precision: Precision, target: Target) -> Plan:
         options=options,
         artefact=_artefact(builder, precision, target),
     )
+
+
+def _siblings(plans: Sequence[Plan], target: Target) -> list[Plan]:
+    """What is timed beside the plans because its backend says so: NVIDIA's INT8 has been slower than FP16."""
+    wanted = {(item.builder.name, item.precision) for item in plans}
+    found = []
+    for item in plans:
+        precision = getattr(item.builder, "sibling", lambda _: None)(item.precision)
+        if precision is not None and (item.builder.name, precision) not in wanted:
+            found.append(replace(_plan(item.builder, precision, target), sibling=True))
+    return found
 
 
 def _artefact(builder: Builder, precision: Precision, target: Target) -> Artefact:

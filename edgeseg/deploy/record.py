@@ -167,6 +167,8 @@ def _report(job: Job, chosen: Candidate, ordered: Sequence[Candidate], evidence:
                 "backend_version": item.built.backend_version,
                 "precision": item.built.precision,
                 "engine_p50_ms": item.p50_ms,
+                "ratio_to_chosen": None if not (item.p50_ms and chosen.p50_ms) else item.p50_ms / chosen.p50_ms,
+                "for_its_time_alone": item.sibling,
                 "reason": None if item.built.can_run_here else "this engine cannot run on the machine that built it",
                 "layers": dict(item.built.layers),
                 "details": dict(item.built.report),

@@ -140,3 +140,37 @@ def test_jetpack5_is_the_graph_and_the_line_that_builds_it(workplace: Path, tmp_
     assert bundle.manifest.verified is False
     with pytest.raises(CapabilityError, match=r"build_plan\.sh"):
         open_runner(bundle)
+
+
+def test_the_fp16_sibling_is_timed_and_never_chosen(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime stands in for a backend that asks for a sibling; its INT8 fails the gate, its FP32 would pass."""
+    from edgeseg.backend.onnxruntime import OnnxRuntimeBuilder
+    from edgeseg.core.errors import GateError
+    from edgeseg.core.progress import Silent
+
+    monkeypatch.setattr(
+        OnnxRuntimeBuilder, "sibling", lambda self, precision: "fp32" if precision == "int8" else None, raising=False
+    )
+    data = f"folder:{workplace / 'data'}"
+    request = BuildRequest(
+        model=str(workplace / "model.onnx"),
+        target="cpu",
+        precision="int8",
+        backend="onnxruntime",
+        frames=data,
+        frame_size=SIZE,
+    )
+    path = build_bundle(request, tmp_path / "bundle", Silent()).bundle
+    chosen, sibling = msgspec.json.decode((path / "report.json").read_bytes())["candidates"]
+    if chosen["for_its_time_alone"]:
+        chosen, sibling = sibling, chosen
+    assert (chosen["precision"], sibling["precision"]) == ("int8", "fp32")
+    assert sibling["ratio_to_chosen"] == pytest.approx(sibling["engine_p50_ms"] / chosen["engine_p50_ms"])
+    assert verify_bundle(path).manifest.engine.precision == "int8"
+    strict = msgspec.structs.replace(request, data=data, max_drop=0.0)
+    monkeypatch.setattr("edgeseg.deploy.build.losses", lambda *_: ["lost"])
+    monkeypatch.setattr("edgeseg.deploy.build.gate_error", lambda *_: GateError("not met"))
+    with pytest.raises(GateError):
+        build_bundle(strict, tmp_path / "other", Silent())
