@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,97 +15,91 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Masks from cameras or files, as they come.")
-@click.argument("bundle")
-@click.option("--source", "sources", multiple=True, required=True, help="Camera number, file, folder, URL; repeatable.")
-@click.option("--show", is_flag=True, help="A window with the overlay.")
-@click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Overlay video (mp4, mkv, avi).")
-@click.option("--masks", type=click.Path(path_type=Path, file_okay=False), help="Folder for mask PNGs.")
-@click.option("--record", type=click.Path(path_type=Path, dir_okay=False), help="MCAP recording, for `edgeseg replay`.")
+@click.argument("bundle", required=False)
+@click.option("--source", "sources", multiple=True, help="Camera number, file, folder, URL; repeatable.")
+@click.option("--show", is_flag=True, default=None, help="A window with the overlay.")
+@click.option("--save", metavar="FILE", help="Overlay video (mp4, mkv, avi).")
+@click.option("--masks", metavar="DIR", help="Folder for mask PNGs.")
+@click.option("--record", metavar="FILE", help="MCAP recording, for `edgeseg replay`.")
 @click.option(
-    "--web", type=int, metavar="PORT", help="A web page with the live overlay, and /metrics; this machine only."
+    "--web", type=int, metavar="PORT", help="Web page with the live overlay, and /metrics; this machine only."
 )
-@click.option("--web-host", default="127.0.0.1", help="Let others in: the address to listen on; they need the token.")
-@click.option("--web-token", help="The token for --web-host; made and shown where none is given.")
+@click.option("--web-host", metavar="HOST", help="Let others in: the address to listen on; they need the token.")
+@click.option("--web-token", metavar="TOKEN", help="The token for --web-host; made and shown where none is given.")
+@click.option("--ring", metavar="NAME", help="Shared-memory ring for another process.")
+@click.option("--ros2", is_flag=True, default=None, help="ROS 2 topics: masks, label info, diagnostics.")
+@click.option("--flicker", is_flag=True, default=None, help="Measure how much masks of a still scene change.")
 @click.option("--late-ms", type=float, help="A mask older than this is LATE; 0 is off. Default: two frame intervals.")
 @click.option("--min-confidence", type=float, help="Pixels the engine is less sure of (0 to 1) become 'no class'.")
-@click.option("--resize", help="Where sizes differ: stretch, crop or letterbox.")
-@click.option("--realtime", is_flag=True, help="Play files at their own rate, like cameras.")
-@click.option("--keep-trying", is_flag=True, help="Start with cameras missing, and never give one up.")
+@click.option("--smooth", type=float, metavar="C", help="Pixels it is less sure of keep their class for 3 frames.")
+@click.option("--resize", type=click.Choice(["stretch", "crop", "letterbox"]), help="What to do where sizes differ.")
+@click.option("--realtime", is_flag=True, default=None, help="Play files at their own rate, like cameras.")
+@click.option("--keep-trying", is_flag=True, default=None, help="Start with cameras missing; never give one up.")
 @click.option("--open-timeout", type=float, metavar="S", help="A source must open within so many seconds (10).")
-@click.option("--trust", type=click.Path(path_type=Path), help="Public key that must have signed the bundle.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings of the loop, as TOML.")
+@click.option("--trust", metavar="KEY", help="Public key that must have signed the bundle.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="All of this from a TOML file.")
 @common_options
-def command(
-    ui: Ui,
-    bundle: str,
-    sources: tuple[str, ...],
-    show: bool,
-    save: Path | None,
-    masks: Path | None,
-    record: Path | None,
-    web: int | None,
-    web_host: str,
-    web_token: str | None,
-    late_ms: float | None,
-    min_confidence: float | None,
-    resize: str | None,
-    realtime: bool,
-    keep_trying: bool,
-    open_timeout: float | None,
-    trust: Path | None,
-    config_file: Path | None,
-) -> None:
+def command(ui: Ui, bundle: str | None, sources: tuple[str, ...], config_file: Path | None, **options: Any) -> None:
     """Run BUNDLE (a bundle, zoo:NAME or an ONNX file) over one or several sources.
 
     Every result carries the age and the state of its frame; Ctrl-C ends the run cleanly, with a summary.
     """
-    from edgeseg.core.config import load_config
+    import msgspec
+
+    from edgeseg.core.deps import require
+
+    require("cv2", "PIL", what="edgeseg live")
     from edgeseg.live import run_live
-    from edgeseg.live.config import LiveConfig
     from edgeseg.live.engine import open_engine
     from edgeseg.live.request import LiveRequest
-    from edgeseg.live.sinks import SinkChoice, make_sinks
+    from edgeseg.live.settings import load_settings
+    from edgeseg.live.sinks import make_sinks
     from edgeseg.live.stop import Stop
     from edgeseg.sources import open_source
 
-    given: dict[str, object] = {
-        "health": {"late_ms": late_ms},
-        "min_confidence": min_confidence,
-        "resize": resize,
-        "open_timeout_s": open_timeout,
-        "keep_trying": keep_trying or None,
-    }
-    config = load_config(config_file, LiveConfig, _without_none(given))
-    opened = [open_source(uri, realtime=realtime) for uri in sources]
+    settings = load_settings(config_file, _tables(bundle, sources, options))
+    assert settings.engine is not None
+    opened = [open_source(uri, realtime=settings.realtime) for uri in settings.sources]
     stop = Stop()
-    choice = SinkChoice(
-        show=show, save=save, masks=masks, record=record, web=web, web_host=web_host, web_token=web_token
-    )
-    sinks = make_sinks(choice, stop)
+    sinks = make_sinks(settings.sinks.choice(), stop)
     for sink in sinks:
         if address := getattr(sink, "url", None):
             ui.say(f"web page: {address}", style="bold")
     with ui.progress() as progress:
+        trust = Path(settings.trust) if settings.trust else None
         summary = run_live(
             LiveRequest(
-                engine=open_engine(bundle, trust=trust, progress=progress),
+                engine=open_engine(settings.engine, trust=trust, progress=progress),
                 sources=opened,
                 sinks=sinks,
-                config=config,
+                config=settings.loop,
                 stop=stop,
                 signals=True,
                 progress=progress,
             )
         )
     _show(ui, summary)
-    import msgspec
-
     ui.emit(msgspec.to_builtins(summary))
 
 
-def _without_none(tables: dict[str, object]) -> dict[str, object]:
-    plain = {key: _without_none(value) if isinstance(value, dict) else value for key, value in tables.items()}
-    return {key: value for key, value in plain.items() if value is not None}
+def _tables(bundle: str | None, sources: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, object]:
+    """The command line as the tables of the config file; None is what was not given."""
+    of_sinks = ("show", "save", "masks", "record", "web", "web_host", "web_token", "ring", "ros2", "flicker")
+    return {
+        "engine": bundle,
+        "sources": list(sources) or None,
+        "realtime": options["realtime"],
+        "trust": options["trust"],
+        "sinks": {name: options[name] for name in of_sinks},
+        "loop": {
+            "health": {"late_ms": options["late_ms"]},
+            "min_confidence": options["min_confidence"],
+            "smooth_confidence": options["smooth"],
+            "resize": options["resize"],
+            "open_timeout_s": options["open_timeout"],
+            "keep_trying": options["keep_trying"],
+        },
+    }
 
 
 def _show(ui: Ui, summary: LiveSummary) -> None:
@@ -130,6 +125,9 @@ def _show(ui: Ui, summary: LiveSummary) -> None:
     )
     for sink in summary.sinks:
         ui.say(f"{sink.name}: {sink.written} written, {sink.dropped} dropped{' ' + sink.failed if sink.failed else ''}")
+    for camera in summary.cameras:
+        if camera.flicker is not None:
+            ui.say(f"flicker of {camera.uri}: {camera.flicker:.3%} of the still pixels change class a frame")
     fps = "–" if summary.fps is None else f"{summary.fps:.1f}"
     first = "no mask was OK" if summary.first_ok_ms is None else f"first OK mask after {summary.first_ok_ms:.0f} ms"
     ui.say(f"{summary.results} results, {fps} a second; {first}", style="bold")

@@ -45,6 +45,8 @@ class LiveConfig(msgspec.Struct, frozen=True, kw_only=True):
         health: When a result is not OK.
         resize: What to do where the camera's size is not the engine's.
         min_confidence: Pixels that the engine is less sure of than this (0 to 1) become "no class".
+        smooth_confidence: Pixels that the engine is less sure of than this keep the class that they had; 0 is off.
+        smooth_frames: How many frames a pixel may do so.
         open_timeout_s: A source that has not opened by then ends the loop, unless `keep_trying`.
         lost_timeout_s: A camera that stays away for so long is lost for good, unless `keep_trying`.
         keep_trying: Start with cameras missing, and never give one up.
@@ -57,6 +59,8 @@ class LiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthConfig = HealthConfig()
     resize: Policy = "stretch"
     min_confidence: float = 0.0
+    smooth_confidence: float = 0.0
+    smooth_frames: int = 3
     open_timeout_s: float = 10.0
     lost_timeout_s: float = 30.0
     keep_trying: bool = False
@@ -68,8 +72,11 @@ class LiveConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.resize not in POLICIES:
             raise ValueError(f"resize is {self.resize!r}; allowed: {', '.join(POLICIES)}")
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f"min_confidence is {self.min_confidence}; allowed: 0 to 1")
+        for name in ("min_confidence", "smooth_confidence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+        if not 1 <= self.smooth_frames <= 30:
+            raise ValueError(f"smooth_frames is {self.smooth_frames}; allowed: 1 to 30")
         if not 1 <= self.sink_queue <= 64:
             raise ValueError(f"sink_queue is {self.sink_queue}; allowed: 1 to 64")
         if not 0 < self.retry_first_ms <= self.retry_max_ms:

@@ -19,6 +19,7 @@ from edgeseg.live.detect.verdict import Verdict
 from edgeseg.live.fanout import Fanout
 from edgeseg.live.geometry import Fit, Geometry
 from edgeseg.live.slot import Captured, Slots
+from edgeseg.live.smoothing import Smoother
 from edgeseg.live.stop import Stop
 
 _POLL_S = 0.2  # longest wait that does not look at the stop event
@@ -44,6 +45,7 @@ class _Flight:
 class _Camera:
     capture: Capture
     geometry: Geometry
+    smoother: Smoother
     last_capture_ns: int
     clock: CaptureClock = CaptureClock.HOST
     masks: BufferPool | None = None
@@ -78,6 +80,7 @@ class Inference(threading.Thread):
         super().__init__(name="engine", daemon=True)
         self.ready: Future[None] = Future()
         self.first_ok_ns: int | None = None
+        self.beat_ns = now_ns()
         self._runner = runner
         self._slots = slots
         self._fanout = fanout
@@ -86,7 +89,13 @@ class Inference(threading.Thread):
         self._mask_count = masks
         start_ns = now_ns()
         self.cameras = [
-            _Camera(capture, Geometry(runner.spec.frame_size, config.resize), start_ns) for capture in captures
+            _Camera(
+                capture,
+                Geometry(runner.spec.frame_size, config.resize),
+                Smoother(round(255 * config.smooth_confidence), config.smooth_frames),
+                start_ns,
+            )
+            for capture in captures
         ]
         self._flight: deque[_Flight] = deque()
         self._ignore_id = runner.spec.classes.ignore_id
@@ -118,6 +127,7 @@ class Inference(threading.Thread):
         # cameras: the newest frame is taken at the last moment, so nothing is launched ahead
         depth = 1 if live else spec.depth
         while not self._stop_event.is_set():
+            self.beat_ns = now_ns()
             batch = self._next_batch(wait=not self._flight) if len(self._flight) < depth else ()
             if batch:
                 self._launch(batch)
@@ -193,8 +203,11 @@ class Inference(threading.Thread):
         camera = self.cameras[row.camera]
         mask = output.mask_nhw[index]
         confidence = None if output.confidence_nhw is None else output.confidence_nhw[index]
-        if self._least_confidence and confidence is not None:
-            mask[confidence < self._least_confidence] = self._ignore_id  # leased to us: nobody else writes here
+        if confidence is not None:  # the mask is leased to us: nobody else writes or reads here yet
+            if self._config.smooth_confidence:
+                camera.smoother.apply(row.captured.frame.id, mask, confidence)
+            if self._least_confidence:
+                mask[confidence < self._least_confidence] = self._ignore_id
         begin_ns = now_ns()
         leases = [row.captured.lease]
         assert row.fit.resizer is not None

@@ -136,6 +136,14 @@ class Pipeline:
                 return
             size = next((capture.info.size for capture in self.captures if capture.info is not None), None)
         runner = request.engine.load(size)
+        config = request.config
+        if (config.min_confidence or config.smooth_confidence) and not runner.spec.confidence:
+            raise RequestError(
+                "the engine gives no confidence, which --min-confidence and smoothing need",
+                value=request.engine.name,
+                allowed="a bundle built with the output `confidence`",
+                fix="edgeseg build MODEL --confidence",
+            )
         if runner.spec.frame_size != size:
             _log.warning(
                 "pictures are resized on the host from %s to %s (%s); a bundle built with --frame-size %s needs none",
@@ -169,6 +177,11 @@ class Pipeline:
     def running(self) -> bool:
         """Whether results may still come."""
         return self.inference is not None and self.inference.is_alive() and not self.stop.is_set()
+
+    @property
+    def beat_ns(self) -> int:
+        """When the engine thread last went round its loop."""
+        return self.inference.beat_ns if self.inference is not None else self.started_ns
 
     def pump(self, timeout_s: float = _POLL_S) -> None:
         """Let a little time pass: step the sinks that belong to the calling thread."""

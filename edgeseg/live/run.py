@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
+from edgeseg.live.notify import Notifier
 from edgeseg.live.pipeline import Pipeline
 from edgeseg.live.request import LiveRequest
 from edgeseg.live.stop import Stop
@@ -17,22 +18,32 @@ from edgeseg.live.summary import LiveSummary, summarise
 def run_live(request: LiveRequest) -> LiveSummary:
     """See `edgeseg.live.run_live`."""
     pipeline = Pipeline(request)
-    with stop_on_signals(request.stop) if request.signals else _nothing():
-        pipeline.start()
-        infos = [capture.info for capture in pipeline.captures]
-        known = [info.frames for info in infos if info is not None and info.frames is not None]
-        total = float(sum(known)) if len(known) == len(infos) else None
-        shown = 0
-        with request.progress.task("live", total=total) as task:
-            while pipeline.running():
-                pipeline.pump()
-                count = pipeline.log.count
-                if count > shown:
-                    task.advance(count - shown, note=_note(pipeline))
-                    shown = count
-            pipeline.join()
-            task.advance(pipeline.log.count - shown)
+    notifier = Notifier()
+    with stop_on_signals(request.stop) if request.signals else nullcontext():
+        try:
+            pipeline.start()
+            notifier.ready()
+            _show(pipeline, notifier)
+        finally:
+            notifier.stopping()
+            notifier.close()
+        pipeline.join()
     return summarise(pipeline)
+
+
+def _show(pipeline: Pipeline, notifier: Notifier) -> None:
+    """Let it run, with a line of progress and a word to the service manager."""
+    infos = [capture.info for capture in pipeline.captures]
+    known = [info.frames for info in infos if info is not None and info.frames is not None]
+    total = float(sum(known)) if len(known) == len(infos) else None
+    shown = 0
+    with pipeline.request.progress.task("live", total=total) as task:
+        while pipeline.running():
+            pipeline.pump()
+            count, note = pipeline.log.count, _note(pipeline)
+            task.advance(count - shown, note=note)
+            shown = count
+            notifier.alive(beat_ns=pipeline.beat_ns, status=note)
 
 
 @contextmanager
@@ -55,11 +66,6 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def _note(pipeline: Pipeline) -> str:

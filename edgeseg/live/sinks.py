@@ -22,6 +22,9 @@ class SinkChoice:
         web: Port of the web page.
         web_host: Address that it listens on; any but loopback has a token.
         web_token: The token; made where one is needed and none is given.
+        ring: Name of a shared-memory ring.
+        ros2: ROS 2 topics.
+        flicker: Measure how much masks of a still scene change.
     """
 
     show: bool = False
@@ -31,6 +34,9 @@ class SinkChoice:
     web: int | None = None
     web_host: str = "127.0.0.1"
     web_token: str | None = None
+    ring: str | None = None
+    ros2: bool = False
+    flicker: bool = False
 
 
 def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
@@ -66,4 +72,22 @@ def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
         from edgeseg.sinks.web.sink import WebSink
 
         sinks.append(WebSink(choice.web, host=choice.web_host, token=choice.web_token))
+    return sinks + _for_programs(choice)
+
+
+def _for_programs(choice: SinkChoice) -> list[Sink]:
+    """Sinks that other programs read, and that measure."""
+    sinks: list[Sink] = []
+    if choice.ring is not None:
+        from edgeseg.sinks.ring import RingSink
+
+        sinks.append(RingSink(choice.ring))
+    if choice.ros2:
+        from edgeseg.sinks.ros2 import Ros2Sink
+
+        sinks.append(Ros2Sink())
+    if choice.flicker:
+        from edgeseg.sinks.flicker import FlickerSink
+
+        sinks.append(FlickerSink())
     return sinks

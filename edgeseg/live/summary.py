@@ -7,6 +7,7 @@ import msgspec
 from edgeseg.core.metrics import Series, series_ms
 from edgeseg.core.types import Stage
 from edgeseg.live.pipeline import Pipeline
+from edgeseg.sinks.flicker import FlickerSink
 
 
 class CameraSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +20,7 @@ class CameraSummary(msgspec.Struct, frozen=True, kw_only=True):
         drops: Frames without a result, by reason.
         states: Results by state, those without a frame too.
         clock: What capture times mean.
+        flicker: Share of still pixels that change class from frame to frame; None where it was not measured.
     """
 
     uri: str
@@ -27,6 +29,7 @@ class CameraSummary(msgspec.Struct, frozen=True, kw_only=True):
     drops: dict[str, int]
     states: dict[str, int]
     clock: str
+    flicker: float | None = None
 
 
 class SinkSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +77,7 @@ def summarise(pipeline: Pipeline) -> LiveSummary:
     """The summary of a pipeline that has ended."""
     inference = pipeline.inference
     cameras = []
+    flicker = next((w.sink.shares for w in pipeline.workers if isinstance(w.sink, FlickerSink)), None)
     for number, capture in enumerate(pipeline.captures):
         camera = inference.cameras[number] if inference is not None else None
         cameras.append(
@@ -84,6 +88,7 @@ def summarise(pipeline: Pipeline) -> LiveSummary:
                 drops=capture.drops.counts(),
                 states={state.value: n for state, n in camera.states.items()} if camera else {},
                 clock=capture.info.clock.value if capture.info else "",
+                flicker=flicker[number] if flicker else None,
             )
         )
     drops: dict[str, int] = {}
