@@ -14,8 +14,9 @@ from edgeseg.core.progress import Progress, Silent
 if TYPE_CHECKING:
     from edgeseg.bench.request import BenchRequest, BenchTarget
     from edgeseg.bench.result import BenchResult
+    from edgeseg.bench.suite import SuiteResult
 
-__all__ = ["open_bench_target", "run_bench"]
+__all__ = ["open_bench_target", "run_bench", "run_suite"]
 
 
 def open_bench_target(reference: str, *, progress: Progress | None = None) -> BenchTarget:
@@ -45,3 +46,22 @@ def run_bench(
     from edgeseg.bench.samples import default_samples_file
 
     return run.run_bench(request, target, samples_file or default_samples_file(target.name), progress or Silent())
+
+
+def run_suite(file: Path, *, command: str, progress: Progress | None = None) -> tuple[SuiteResult, list[Path]]:
+    """Run a suite and write its page and plots; see `edgeseg.bench.suite`.
+
+    Args:
+        file: The suite, in TOML.
+        command: The command line that makes it again, for the page.
+        progress: Where to show it.
+
+    Raises:
+        RequestError: A suite that is not valid, or of which nothing can run here.
+    """
+    require("cv2", "onnx", "onnxruntime", what="edgeseg bench --suite")
+    from edgeseg.bench import suite, suite_page
+    from edgeseg.core.config import load_config
+
+    result = suite.run_suite(load_config(file, suite.Suite), progress or Silent())
+    return result, suite_page.write_suite(result, command)

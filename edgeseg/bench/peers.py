@@ -5,7 +5,6 @@ Each is optional and states its settings; all run in turns with the engine under
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from edgeseg.core.deps import package_version, probe_package
 from edgeseg.core.metrics import Series, series_ms
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, Runner, RunTimes
-from edgeseg.measure import Comparison, WarmUpRule
-from edgeseg.measure.compare import interleave
-from edgeseg.measure.timing import Call, call_of, collect_garbage, garbage_collections, stack_batches, warm_until_stable
+from edgeseg.measure.compare import Feed, compare_calls
+from edgeseg.measure.timing import Call, call_of, stack_batches
 
 
 class PeerResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,13 +63,7 @@ def find_peers(target: BenchTarget) -> list[Peer]:
     model = engine_graph(target.bundle)
     peers = []
     if probe_package("onnxruntime").ok:
-        peers.append(
-            Peer(
-                f"onnxruntime {package_version('onnxruntime')} fp32",
-                "InferenceSession with default options; session.run(None, {'frame': frame})",
-                lambda: _plain_onnxruntime(model),
-            )
-        )
+        peers.append(onnxruntime_peer(model))
     if probe_package("openvino").ok:
         peers += [_openvino_peer(model, precision) for precision in _openvino_precisions()]
     return peers
@@ -103,25 +95,9 @@ def compare_peers(
     with ExitStack() as stack:
         runner = stack.enter_context(target.make())
         batches = stack_batches(frames, runner.spec)
-        calls = {"": call_of(runner), **{peer.name: stack.enter_context(peer.open()) for peer in peers}}
-        warm_ups = {
-            name: warm_until_stable(call, itertools.cycle(batches), WarmUpRule()) for name, call in calls.items()
-        }
-        before = collect_garbage()
-        feeds = {name: (call, batches) for name, call in calls.items()}
-        recorders = interleave(feeds, duration_s=duration_s, block=_BLOCK, lead_in=_LEAD_IN, progress=progress)
-        comparison = Comparison(
-            samples={
-                name: recorder.samples(
-                    frames_per_call=runner.spec.batch,
-                    warm_up=warm_ups[name],
-                    collections=garbage_collections() - before,
-                )
-                for name, recorder in recorders.items()
-            },
-            block=_BLOCK,
-            lead_in=_LEAD_IN,
-        )
+        feeds = {"": Feed(call_of(runner), batches)}
+        feeds.update({peer.name: Feed(stack.enter_context(peer.open()), batches) for peer in peers})
+        comparison = compare_calls(feeds, duration_s=duration_s, progress=progress)
     results = []
     for peer in peers:
         ratio, interval = comparison.ratio("", peer.name)
@@ -132,8 +108,10 @@ def compare_peers(
     return results
 
 
-_BLOCK = 5
-_LEAD_IN = 1
+def onnxruntime_peer(model: onnx.ModelProto) -> Peer:
+    """Plain ONNX Runtime over a graph, as its quick start has it."""
+    settings = "InferenceSession with default options; session.run(None, {'frame': frame})"
+    return Peer(f"onnxruntime {package_version('onnxruntime')} fp32", settings, lambda: _plain_onnxruntime(model))
 
 
 @contextmanager

@@ -28,15 +28,29 @@ if TYPE_CHECKING:
 @click.option(
     "--loadgen", multiple=True, metavar="SCENARIO", help="Also MLPerf LoadGen: SingleStream, MultiStream, Offline."
 )
+@click.option(
+    "--suite", type=click.Path(path_type=Path), metavar="F.toml", help="Run a whole suite instead; writes a page."
+)
 @click.option("--save", type=click.Path(path_type=Path), metavar="RESULT.json", help="Keep everything, samples too.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="F", help="Write a page with plots; implies --layers.")
 @common_options
-def command(ui: Ui, bundle: str | None, fail_if_slower: float | None, save: Path | None, **options: Any) -> None:
+def command(
+    ui: Ui,
+    bundle: str | None,
+    suite: Path | None,
+    fail_if_slower: float | None,
+    save: Path | None,
+    html: Path | None,
+    **options: Any,
+) -> None:
     """Measure BUNDLE (or the default bundle of an ONNX file or zoo:NAME).
 
     Half of the time the engine runs alone, back to back; half of it in the live pipeline, at the pace of a camera.
     Nothing is trimmed, and a percentile is given only where the sample supports it.
     """
+    if suite is not None:
+        _run_suite(ui, suite)
+        return
     from edgeseg.bench import open_bench_target, run_bench
     from edgeseg.bench.against import check_not_slower
     from edgeseg.bench.request import BenchRequest, parse_duration_s
@@ -50,7 +64,6 @@ def command(ui: Ui, bundle: str | None, fail_if_slower: float | None, save: Path
         )
     if fail_if_slower is not None and options["against"] is None:
         raise RequestError("--fail-if-slower compares", value=fail_if_slower, allowed="together with --against")
-    html: Path | None = options.pop("html")
     options["duration_s"] = parse_duration_s(options.pop("duration"))
     options["layers"] = options["layers"] or html is not None
     asked = {key: value for key, value in options.items() if value is not None}
@@ -71,6 +84,26 @@ def command(ui: Ui, bundle: str | None, fail_if_slower: float | None, save: Path
     ui.emit(answer(result))
     if fail_if_slower is not None and result.against is not None:
         check_not_slower(result.against, fail_if_slower)
+
+
+def _run_suite(ui: Ui, suite: Path) -> None:
+    import msgspec
+
+    from edgeseg.bench import run_suite
+
+    with ui.progress() as progress:
+        result, files = run_suite(suite, command=f"edgeseg bench --suite {suite}", progress=progress)
+    rows = [
+        (row.model, row.size, row.engine, _ms(row.engine_ms.p50), f"{row.ratio:.2f}", _ms(row.limit_ms))
+        for row in result.rows
+    ]
+    ui.table(result.suite.title, ["model", "size", "engine", "p50 ms", "against plain", "limit ms"], rows)
+    ui.say(f"wrote {', '.join(str(file) for file in files)}")
+    ui.emit({"page": files[0], "files": files, "rows": msgspec.to_builtins(result.rows)})
+
+
+def _ms(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
 
 
 def _show(ui: Ui, result: BenchResult) -> None:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,13 @@ from edgeseg.measure.timing import (
     stack_batches,
     warm_until_stable,
 )
+
+
+class Feed(NamedTuple):
+    """A call and the batches that it is given, round and round: uint8 [N, …] each."""
+
+    call: Call
+    batches: Sequence[U8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,30 +96,54 @@ def compare_runners(
         for runner in runners.values():
             stack.enter_context(runner)
         feeds = {
-            name: (
+            name: Feed(
                 call_of(runner),
                 stack_batches(frames[name] if isinstance(frames, Mapping) else frames, runner.spec),
             )
             for name, runner in runners.items()
         }
-        rule = rule or WarmUpRule()
-        warm_ups = {
-            name: warm_until_stable(call, itertools.cycle(batches), rule) for name, (call, batches) in feeds.items()
-        }
-        before = collect_garbage()
-        recorders = interleave(feeds, duration_s=duration_s, block=block, lead_in=lead_in, seed=seed, progress=progress)
-        collections = garbage_collections() - before
-    samples = {
-        name: recorders[name].samples(
-            frames_per_call=runners[name].spec.batch, warm_up=warm_ups[name], collections=collections
+        return compare_calls(
+            feeds, duration_s=duration_s, block=block, lead_in=lead_in, rule=rule, seed=seed, progress=progress
         )
-        for name in runners
+
+
+def compare_calls(
+    feeds: Mapping[str, Feed],
+    *,
+    duration_s: float,
+    block: int = 5,
+    lead_in: int = 1,
+    rule: WarmUpRule | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Time several calls in one interleaved run, each warmed up first: runners, or anything else that takes batches.
+
+    Args:
+        feeds: By name.
+        duration_s: Length of the whole run, warm-up not counted; at least two rounds.
+        block: Counted calls of one feed in a round.
+        lead_in: Uncounted calls before them.
+        rule: When a call counts as warm.
+        seed: Of the order within each round.
+        progress: Where to show it.
+    """
+    rule = rule or WarmUpRule()
+    warm_ups = {name: warm_until_stable(feed.call, itertools.cycle(feed.batches), rule) for name, feed in feeds.items()}
+    before = collect_garbage()
+    recorders = interleave(feeds, duration_s=duration_s, block=block, lead_in=lead_in, seed=seed, progress=progress)
+    collections = garbage_collections() - before
+    samples = {
+        name: recorder.samples(
+            frames_per_call=len(feeds[name].batches[0]), warm_up=warm_ups[name], collections=collections
+        )
+        for name, recorder in recorders.items()
     }
     return Comparison(samples=samples, block=block, lead_in=lead_in)
 
 
 def interleave(
-    feeds: Mapping[str, tuple[Call, Sequence[U8]]],
+    feeds: Mapping[str, Feed],
     *,
     duration_s: float,
     block: int,
@@ -122,8 +154,7 @@ def interleave(
     """Rounds of blocks in random order until the time is up; whole rounds only, at least two.
 
     Args:
-        feeds: A warm call and its batches, by name. Any call will do: this is also how the harness itself is
-            compared with a bare loop.
+        feeds: Warm calls by name. Any will do: this is also how the harness itself is compared with a bare loop.
         duration_s: Length of the run.
         block: Counted calls in a block.
         lead_in: Uncounted calls before them.

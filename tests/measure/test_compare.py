@@ -4,7 +4,7 @@ from edgeseg.backend import open_null
 from edgeseg.core.clock import now_ns
 from edgeseg.core.types import Classes, RunTimes
 from edgeseg.measure import WarmUpRule, compare_runners
-from edgeseg.measure.compare import interleave
+from edgeseg.measure.compare import Feed, interleave
 
 CLASSES = Classes(names=("a", "b"), palette_rgb=((0, 0, 0), (9, 9, 9)))
 FRAMES = list(np.random.default_rng(0).integers(0, 255, (3, 16, 24, 3), dtype=np.uint8))
@@ -40,7 +40,7 @@ def test_engines_take_turns_in_changing_order():
 
         return call
 
-    recorders = interleave({name: (engine(name), FRAMES) for name in "ab"}, duration_s=0.002, block=2, lead_in=1)
+    recorders = interleave({name: Feed(engine(name), FRAMES) for name in "ab"}, duration_s=0.002, block=2, lead_in=1)
     blocks = ["".join(order[i : i + 3]) for i in range(0, len(order), 3)]
     assert set(blocks) == {"aaa", "bbb"}
     rounds = {"".join(pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)}
@@ -66,7 +66,10 @@ def test_the_harness_costs_little_beside_a_bare_loop():
 
             batches = [frame[None] for frame in FRAMES]
             recorders = interleave(
-                {"runner": (through_runner, batches), "bare": (bare_call, batches)}, duration_s=0.4, block=5, lead_in=1
+                {"runner": Feed(through_runner, batches), "bare": Feed(bare_call, batches)},
+                duration_s=0.4,
+                block=5,
+                lead_in=1,
             )
         medians = {
             name: np.median(recorder.samples(frames_per_call=1, warm_up=None, collections=0).engine_ns)

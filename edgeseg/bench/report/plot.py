@@ -57,6 +57,7 @@ class Plot:
         title: Read by screen readers, and shown as a tooltip.
         width: Pixels at scale 1; the page scales it to its column.
         height: Likewise.
+        left: Room for the labels of the vertical axis.
     """
 
     x: Axis
@@ -64,14 +65,15 @@ class Plot:
     title: str
     width: int = 720
     height: int = 300
+    left: int = 62
     marks: list[str] = field(default_factory=list)
 
-    _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 44
+    _RIGHT, _TOP, _BOTTOM = 16, 14, 44
 
     def at(self, x: float, y: float) -> Point:
         """Pixel position of a value."""
-        inner_w, inner_h = self.width - self._LEFT - self._RIGHT, self.height - self._TOP - self._BOTTOM
-        return self._LEFT + inner_w * self.x.share(x), self._TOP + inner_h * (1 - self.y.share(y))
+        inner_w, inner_h = self.width - self.left - self._RIGHT, self.height - self._TOP - self._BOTTOM
+        return self.left + inner_w * self.x.share(x), self._TOP + inner_h * (1 - self.y.share(y))
 
     def line(self, points: Iterable[Point], style: str) -> None:
         """A polyline."""
@@ -128,7 +130,7 @@ class Plot:
         )
 
     def _grid(self) -> str:
-        left, bottom = self._LEFT, self.height - self._BOTTOM
+        left, bottom = self.left, self.height - self._BOTTOM
         right, top = self.width - self._RIGHT, self._TOP
         parts = []
         for value, text in self.x.marks():
