@@ -8,11 +8,12 @@ PREFER_JIT_PYTHON_PLUGINS in 11.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgeseg.core.errors import CapabilityError
+from edgeseg.core.errors import CapabilityError, UnavailableError
 from edgeseg.core.types import Precision
 
 Severity = Literal["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"]
@@ -229,5 +230,23 @@ class TensorRtApi:
 
 
 def load_api(backend: str) -> TensorRtApi:
-    """The installed module of `tensorrt` or `tensorrt_rtx`; its package must have been required before."""
-    return TensorRtApi(importlib.import_module(MODULES[backend]))
+    """The installed module of `tensorrt` or `tensorrt_rtx`; its package must have been required before.
+
+    Raises:
+        UnavailableError: It is installed, but one of NVIDIA's libraries is missing or of another version.
+    """
+    with loading_libraries(MODULES[backend]):
+        return TensorRtApi(importlib.import_module(MODULES[backend]))
+
+
+@contextmanager
+def loading_libraries(package: str) -> Iterator[None]:
+    """Turn the failure to load a package's native libraries into one line."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        line = str(error).strip().split("\n", maxsplit=1)[0]
+        missing = "the NVIDIA driver is not installed" if "libcuda" in line else f"{package} cannot be loaded"
+        raise UnavailableError(
+            missing, value=line, allowed="driver and libraries that fit", fix="edgeseg doctor"
+        ) from None

@@ -15,7 +15,7 @@ import onnx
 
 from edgeseg.backend.nvidia import audit as audits
 from edgeseg.backend.nvidia import dla
-from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, load_api
+from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, load_api, loading_libraries
 from edgeseg.backend.nvidia.child import run_in_child
 from edgeseg.backend.nvidia.loading import inspect_plan
 from edgeseg.backend.nvidia.network import BuildJob, NetworkBuild
@@ -176,11 +176,13 @@ class _NvidiaBuilder:
         """A runner over a verified plan; nothing touches the GPU before it is entered.
 
         Raises:
-            UnavailableError: pycuda or cuda-bindings is not installed.
+            UnavailableError: pycuda or cuda-bindings is not installed, or the driver is missing.
         """
         require("pycuda", what=f"an engine of {self.name}")
-        from edgeseg.backend.nvidia.cuda import CudaDriver
         from edgeseg.backend.nvidia.runner import TensorRtRunner
+
+        with loading_libraries("pycuda or cuda-bindings"):
+            from edgeseg.backend.nvidia.cuda import CudaDriver
 
         options = nvidia_options(spec.options, backend=self.name)
         return TensorRtRunner(self.api, CudaDriver, engine, spec, options)

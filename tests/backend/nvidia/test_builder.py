@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.backend.nvidia.builder import TensorRtBuilder, free_memory_mb
-from edgeseg.core.errors import CapabilityError, RequestError
+from edgeseg.core.errors import CapabilityError, RequestError, UnavailableError
 from edgeseg.core.types import U8, EngineSpec
 
 Simulate = Callable[..., Any]
@@ -83,3 +83,32 @@ def test_free_memory_is_what_programs_may_still_take(tmp_path: Path) -> None:
     file.write_text("MemTotal:       8000000 kB\nMemFree:         100000 kB\nMemAvailable:    4194304 kB\n")
     assert free_memory_mb(file) == 4096
     assert np.iinfo(np.int32).max > free_memory_mb() > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("libcuda.so.1: cannot open shared object file", "the NVIDIA driver is not installed"),
+        ("libnvinfer.so.10: cannot open shared object file", "tensorrt cannot be loaded"),
+    ],
+)
+def test_a_package_without_its_libraries_is_one_line(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
+) -> None:
+    simulate()
+    (tmp_path / "tensorrt.py").write_text(f"raise ImportError({said!r})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UnavailableError, match=f"{words}.*{said.split(':')[0]}.*edgeseg doctor"):
+        _ = TensorRtBuilder().version
+
+
+def test_a_runner_without_cuda_bindings_is_one_line(
+    simulate: Simulate, spec: EngineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate()
+    broken = tmp_path / "cuda"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UnavailableError, match=r"pycuda or cuda-bindings cannot be loaded.*edgeseg doctor"):
+        TensorRtBuilder().open(tmp_path / "engine.plan", spec)
