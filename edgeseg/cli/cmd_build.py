@@ -96,7 +96,7 @@ def _show(ui: Ui, report: BuildReport) -> None:
         reference, engine = report.scores["reference"], report.scores["engine"]
         names = ["miou", *(name for name in reference if name != "miou")]
         ui.table(
-            "gate",
+            "gate: share of 1, change in points",
             ["score", "fp32", report.precision, "points"],
             [(name, *_scores(reference.get(name), engine.get(name))) for name in names],
         )

@@ -102,10 +102,12 @@ def _first_that_passes(job: Job, ordered: Sequence[Candidate]) -> tuple[Candidat
     if job.dataset is None:
         return ordered[0], None, None
     job.progress.say(f"gate: scoring the FP32 reference on {job.dataset.name} ({job.dataset.split})")
-    reference = score(open_onnx(job.reference_file, job.frame_size), job.dataset, job.progress)
+    reference = score(
+        open_onnx(job.reference_file, job.frame_size), job.dataset, job.request.max_drop_class, job.progress
+    )
     failures: dict[str, list[Loss]] = {}
     for candidate in ordered:
-        engine = score(_executor(job, candidate), job.dataset, job.progress)
+        engine = score(_executor(job, candidate), job.dataset, job.request.max_drop_class, job.progress)
         lost = losses(reference, engine, job.request)
         if not lost:
             return candidate, reference, engine

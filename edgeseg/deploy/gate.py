@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edgeseg.core.config import unknown_name
 from edgeseg.core.errors import GateError
 from edgeseg.core.manifest import Gate
+from edgeseg.core.metrics import Confusion
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import Classes, Dataset, Runner
+from edgeseg.core.types import U8, Classes, Dataset, Runner, Sample
 from edgeseg.deploy.request import BuildRequest
 from edgeseg.measure import evaluate_runner
 
@@ -39,18 +40,50 @@ def check_classes(request: BuildRequest, classes: Classes) -> None:
             raise unknown_name("class in --max-drop-class", name, list(classes.names))
 
 
-def score(runner: Runner, dataset: Dataset, progress: Progress) -> Scores:
-    """`miou` and `iou.CLASS` of a runner; None for a class that does not occur."""
-    found = evaluate_runner(runner, dataset, progress=progress)
-    return {"miou": found.miou, **{f"iou.{name}": value for name, value in found.iou.items()}}
+class Bands:
+    """IoU apart for what is near (the lower half of the picture) and far (the upper half), in the gate's own pass."""
+
+    def __init__(self, classes: Classes) -> None:
+        self._near = Confusion(classes)
+        self._far = Confusion(classes)
+
+    def __call__(self, sample: Sample, mask_hw: U8) -> None:
+        """Count one frame, at label size."""
+        middle = sample.label_hw.shape[0] // 2
+        self._far.add(sample.label_hw[:middle], mask_hw[:middle])
+        self._near.add(sample.label_hw[middle:], mask_hw[middle:])
+
+    def scores(self, named: Collection[str]) -> Scores:
+        """`near.miou`, `far.miou`, and `near.iou.CLASS`, `far.iou.CLASS` of the named classes."""
+        found: Scores = {}
+        for band, counts in (("near", self._near), ("far", self._far)):
+            iou = counts.iou()
+            found[f"{band}.miou"] = counts.miou
+            found.update({f"{band}.iou.{name}": iou[name] for name in named})
+        return found
+
+
+def score(runner: Runner, dataset: Dataset, named: Collection[str], progress: Progress) -> Scores:
+    """What the gate compares, each from 0 to 1; None for what does not occur.
+
+    Returns:
+        `miou`, `iou.CLASS` of every class, `recall.CLASS` of the named ones, and the figures of `Bands`.
+    """
+    bands = Bands(dataset.classes)
+    found = evaluate_runner(runner, dataset, observe=bands, progress=progress)
+    scores: Scores = {"miou": found.miou, **{f"iou.{name}": value for name, value in found.iou.items()}}
+    for name in named:
+        row = found.confusion[dataset.classes.names.index(name)]
+        hits = row[dataset.classes.names.index(name)]
+        scores[f"recall.{name}"] = hits / sum(row) if sum(row) else None
+    return {**scores, **bands.scores(named)}
 
 
 def losses(reference: Scores, engine: Scores, request: BuildRequest) -> list[Loss]:
-    """Every figure whose budget the engine exceeds."""
-    budgets: Mapping[str, float] = {
-        "miou": request.budget,
-        **{f"iou.{name}": points for name, points in request.max_drop_class.items()},
-    }
+    """Every figure whose budget the engine exceeds: mIoU, and IoU and recall of the named classes."""
+    budgets = {"miou": request.budget}
+    for name, points in request.max_drop_class.items():
+        budgets |= {f"iou.{name}": points, f"recall.{name}": points}
     found = []
     for name, budget in budgets.items():
         before, after = reference.get(name), engine.get(name)
@@ -58,7 +91,7 @@ def losses(reference: Scores, engine: Scores, request: BuildRequest) -> list[Los
             continue
         lost = 100 * (before - (after or 0.0))
         if lost > budget + 1e-9:
-            found.append(Loss(name.removeprefix("iou."), lost, budget))
+            found.append(Loss(name, lost, budget))
     return found
 
 

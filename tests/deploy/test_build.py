@@ -64,6 +64,7 @@ def test_the_gate_is_kept_in_the_manifest(int8, workplace):
     assert gate.max_drop == {"miou": 5.0, "red": 5.0}
     assert "int8" in gate.executor
     assert gate.reference["miou"] > 0.5
+    assert {"recall.red", "near.miou", "far.miou", "near.iou.red", "far.iou.red"} <= set(gate.engine)
     assert abs(gate.reference["miou"] - gate.engine["miou"]) <= 0.05
     report = json.loads((int8.bundle / "report.json").read_text())
     assert {item["precision"] for item in report["candidates"]} == {"int8"}
