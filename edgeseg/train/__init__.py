@@ -33,3 +33,22 @@ def train_model(request: TrainRequest, progress: Progress | None = None) -> Path
     from edgeseg.train import run
 
     return run.train(request, progress or Silent())
+
+
+def pretrain_model(request: TrainRequest, progress: Progress | None = None) -> Path:
+    """Learn from frames without labels, for `init` of a later training, and return the run folder.
+
+    Args:
+        request: As for `train_model`; `overrides["data"]["train"]` names the frames: a data set, a video file, a
+            folder of pictures.
+        progress: Display.
+
+    Raises:
+        RequestError: An unknown model, source or field; the folder exists, or has no run to resume.
+        DataError: Frames that cannot be used, too few of them, or a full disk.
+        KeyboardInterrupt: Stopped; the checkpoint holds the last finished step.
+    """
+    require("torch", "torchvision", "safetensors", "tensorboard", "PIL", what="edgeseg pretrain")
+    from edgeseg.train import pretrain
+
+    return pretrain.pretrain(request, progress or Silent())

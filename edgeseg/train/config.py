@@ -33,7 +33,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         threads: CPU threads; 0 lets torch choose.
         seed: Everything random follows from it.
         validate_every: Epochs between two validations; the last epoch is always validated.
-        checkpoint_minutes: Longest time between two checkpoints within an epoch; each epoch ends with one.
+        checkpoint_minutes: Time between two checkpoints, within epochs and across them; the end of the run has one.
     """
 
     epochs: int = 100
@@ -52,7 +52,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     threads: int = 0
     seed: int = 1
     validate_every: int = 5
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: float = 1.0
 
     def __post_init__(self) -> None:
         _at_least("train.epochs", self.epochs, 1)
@@ -67,7 +67,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(f"train.ema_decay is {self.ema_decay}; allowed: 0 to below 1")
         _at_least("train.threads", self.threads, 0)
         _at_least("train.validate_every", self.validate_every, 1)
-        _above("train.checkpoint_minutes", self.checkpoint_minutes, 0)
+        _at_least("train.checkpoint_minutes", self.checkpoint_minutes, 0)
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,6 +209,29 @@ class DistillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _above("distill.temperature", self.temperature, 0)
 
 
+class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run without labels learns (`edgeseg pretrain`).
+
+    Attributes:
+        mask: Share of the patches that are hidden; 0 reconstructs the whole frame from itself.
+        patch: Side of a patch in pixels.
+        frames: Largest number of frames that is read, evenly spaced.
+        holdout: Share of the frames, from the end, that are judged on and not learned from; 0 judges on all.
+    """
+
+    mask: float = 0.6
+    patch: int = 32
+    frames: int = 5000
+    holdout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("mask", "holdout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"pretrain.{name} is {getattr(self, name)}; allowed: 0 to below 1")
+        _at_least("pretrain.patch", self.patch, 1)
+        _at_least("pretrain.frames", self.frames, 1)
+
+
 class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The tables of a user's TOML file. `[model]` and `[input]` change single fields of the preset and its input."""
 
@@ -220,6 +243,7 @@ class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
     distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
+    pretrain: PretrainConfig | None = None
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,6 +254,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         init: What the weights started from; empty for none.
         encoder_weights: What the encoder's weights started from; empty for none.
         teacher: Run that taught; empty for none.
+        pretrain: Set where the run learned without labels.
     """
 
     version: str
@@ -244,6 +269,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     augment: AugmentConfig
     loss: LossConfig
     distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
+    pretrain: PretrainConfig | None = None
 
 
 def _at_least(name: str, value: float, least: float) -> None:

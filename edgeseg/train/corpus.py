@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.progress import Progress, Silent
-from edgeseg.core.types import Classes, Dataset, Sample, Size
+from edgeseg.core.types import U8, Classes, Dataset, Sample, Size
 
 _READERS = 4  # decoding releases the interpreter lock; more readers than this wait for the disk
 
@@ -99,12 +99,21 @@ def read_corpus(
     return Corpus(name, dataset.classes, images, labels, originals, names)
 
 
-def _tensors(sample: Sample, size: Size | None, device: torch.device | None) -> tuple[Tensor, Tensor, Tensor]:
-    rgb = np.ascontiguousarray(sample.image_hwc[:, :, ::-1])
+def frame_tensor(image_hwc: U8, size: Size | None, device: torch.device | None) -> Tensor:
+    """A frame uint8 [H, W, 3] BGR as uint8 [3, h, w] RGB in channels-last memory, antialiased where resized."""
+    rgb = np.ascontiguousarray(image_hwc[:, :, ::-1])
     image = torch.from_numpy(rgb).to(device).permute(2, 0, 1)
-    original = torch.from_numpy(np.ascontiguousarray(sample.label_hw)).to(device)
     if size is None or tuple(image.shape[1:]) == tuple(size):
-        return image, original, original
+        return image
     image = tvf.resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
-    label = tvf.resize(original[None], list(size), InterpolationMode.NEAREST)[0]
-    return image.permute(1, 2, 0).contiguous().permute(2, 0, 1), label, original
+    packed: Tensor = image.permute(1, 2, 0).contiguous()
+    return packed.permute(2, 0, 1)
+
+
+def _tensors(sample: Sample, size: Size | None, device: torch.device | None) -> tuple[Tensor, Tensor, Tensor]:
+    image = frame_tensor(sample.image_hwc, size, device)
+    original = torch.from_numpy(np.ascontiguousarray(sample.label_hw)).to(device)
+    if image.shape[1:] == original.shape:
+        return image, original, original
+    label = tvf.resize(original[None], list(image.shape[1:]), InterpolationMode.NEAREST)[0]
+    return image, label, original

@@ -118,7 +118,7 @@ class Trainer:
                 mean = self._check_loss()
                 task.advance(0, f"epoch {epoch + 1}/{config.epochs}  loss {mean:.3f}")
             task.advance()
-            overdue = clock.now_ns() - self._saved_ns > config.checkpoint_minutes * 60e9 and self.step < plan.steps
+            overdue = clock.now_ns() - self._saved_ns > config.checkpoint_minutes * 60e9
             asked, overdue = self._agree(interrupt.asked, overdue)
             if asked or overdue:
                 self._check_loss()
@@ -185,7 +185,8 @@ class Trainer:
             recorder.epoch({**metrics, **figures})
             task.advance(0, f"epoch {epoch}/{config.epochs}  loss {metrics['loss']:.3f}  {headline(figures)}".rstrip())
             checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
-        self._save()
+        if epoch == config.epochs:
+            self._save()
         return figures
 
     def _save(self) -> None:

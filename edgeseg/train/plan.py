@@ -20,6 +20,7 @@ class Purpose(enum.IntEnum):
     SAMPLE = 2
     STEP = 3
     CROP = 4
+    MASK = 5
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -11,9 +11,11 @@ from edgeseg.core.config import convert, load_config, to_tables, unknown_name
 from edgeseg.core.errors import RequestError
 from edgeseg.core.types import Classes, Size
 from edgeseg.model import InputConfig, ModelConfig, preset, preset_names
-from edgeseg.train.config import AugmentConfig, RecipeConfig, RunConfig
+from edgeseg.train.config import AugmentConfig, PretrainConfig, RecipeConfig, RunConfig
 
 Tables = Mapping[str, Mapping[str, object]]
+RGB = Classes(names=("red", "green", "blue"), palette_rgb=((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+"""What the channels of a reconstruction are called, where a segmentation names its classes."""
 _FIXED = {"train": ("seed", "batch"), "model": (), "input": ()}  # what a run cannot change under way
 
 
@@ -75,7 +77,15 @@ def resolve_model(name: str, fields: Mapping[str, object]) -> ModelConfig:
     return convert({**to_tables(preset(name)), **fields, "name": name}, ModelConfig, origin="[model]")
 
 
-def resolve(recipe: RecipeConfig, request: TrainRequest, *, classes: Classes, frame_size: Size) -> RunConfig:
+def resolve(
+    recipe: RecipeConfig,
+    request: TrainRequest,
+    *,
+    classes: Classes,
+    frame_size: Size,
+    model_fields: Mapping[str, object] | None = None,
+    pretrain: PretrainConfig | None = None,
+) -> RunConfig:
     """Fill in what depends on the model and the data.
 
     Args:
@@ -83,9 +93,11 @@ def resolve(recipe: RecipeConfig, request: TrainRequest, *, classes: Classes, fr
         request: Names the preset and what the weights start from.
         classes: Of the training data.
         frame_size: Of the first training frame: the network size unless `[input]` names another.
+        model_fields: Fields of the model that this kind of run sets, under those of the recipe.
+        pretrain: How a run without labels learns.
     """
     input_config = convert({"network_size": list(frame_size), **recipe.input}, InputConfig, origin="[input]")
-    config = resolve_model(request.model, recipe.model)
+    config = resolve_model(request.model, {**(model_fields or {}), **recipe.model})
     return RunConfig(
         version=edgeseg.__version__,
         init=request.init,
@@ -99,6 +111,7 @@ def resolve(recipe: RecipeConfig, request: TrainRequest, *, classes: Classes, fr
         augment=_resolve_crop(recipe.augment, input_config.network_size, config.stride),
         loss=recipe.loss,
         distill=recipe.distill,
+        pretrain=pretrain,
     )
 
 

@@ -36,7 +36,7 @@ def train(request: TrainRequest, progress: Progress) -> Path:
         device = pick_device(request.device, world)
         config = read_run_config(request) if request.resume else _new_config(request)
         corpora = read_corpora(config, device, display)
-        model = start_model(config, device, display, fresh=not request.resume)
+        model = start_model(config, device, display, fresh=not checkpoint_file(request.out).is_file())
         parts = _with_teacher(supervised_parts(config, corpora[0], corpora[1:], device), config, model, device)
         world.wait()  # all have seen that the folder is free before one makes it
         if world.leads:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from edgeseg.core.config import unknown_name
+from edgeseg.core.config import read_toml, unknown_name
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.core.progress import Progress
 from edgeseg.core.workspace import is_zoo, zoo_file, zoo_names
@@ -17,6 +17,8 @@ from edgeseg.core.workspace import is_zoo, zoo_file, zoo_names
 
 def load_matching(model: nn.Module, source: str, progress: Progress) -> int:
     """Take over every tensor of another run that has the same name and shape; the rest stays as initialised.
+
+    Of a run without labels only stem and encoder are taken.
 
     Args:
         model: To be filled in place.
@@ -31,6 +33,8 @@ def load_matching(model: nn.Module, source: str, progress: Progress) -> int:
         VerifyError: Its weights are truncated or foreign.
     """
     weights = _read(source)
+    if _is_reconstruction(source):
+        weights = {name: tensor for name, tensor in weights.items() if name.startswith(("stem.", "encoder."))}
     state = model.state_dict()
     taken = [name for name, tensor in state.items() if name in weights and weights[name].shape == tensor.shape]
     if not taken:
@@ -40,6 +44,12 @@ def load_matching(model: nn.Module, source: str, progress: Progress) -> int:
             state[name].copy_(weights[name])
     progress.say(f"{len(taken)} of {len(state)} tensors start from {source}")
     return len(taken)
+
+
+def _is_reconstruction(source: str) -> bool:
+    """Whether a run learned without labels: its decoder paints, so only its encoder is worth starting from."""
+    file = Path(source).expanduser() / "config.toml"
+    return file.is_file() and "pretrain" in read_toml(file)
 
 
 def _read(source: str) -> dict[str, Tensor]:

@@ -73,7 +73,15 @@ def tiny_overrides(data: str, **train: object) -> Mapping[str, Mapping[str, obje
     return {
         "data": {"train": data},
         "model": TINY,
-        "train": {"epochs": 3, "batch": 4, "warmup_epochs": 1.0, "threads": 1, "precision": "fp32", **train},
+        "train": {
+            "epochs": 3,
+            "batch": 4,
+            "warmup_epochs": 1.0,
+            "threads": 1,
+            "precision": "fp32",
+            "checkpoint_minutes": 0.0,
+            **train,
+        },
         "augment": {"crop": [16, 24]},
         "loss": {"dice": 0.5, "lovasz": 0.5, "region_pixels": 200, "class_weights": "sqrt"},
     }
