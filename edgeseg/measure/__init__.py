@@ -9,6 +9,7 @@ Each of them enters and leaves the runners it is given.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgeseg.core.deps import require
@@ -20,6 +21,7 @@ from edgeseg.measure.timing import Samples, WarmUp, WarmUpRule, measure_runner
 if TYPE_CHECKING:
     from edgeseg.core.progress import Progress
     from edgeseg.measure.evaluate import Evaluation, Observer
+    from edgeseg.measure.robustness import Condition
 
 __all__ = [
     "Comparison",
@@ -27,6 +29,7 @@ __all__ = [
     "WarmUp",
     "WarmUpRule",
     "compare_runners",
+    "evaluate_corrupted",
     "evaluate_runner",
     "measure_runner",
     "ratio_interval",
@@ -42,3 +45,13 @@ def evaluate_runner(
     from edgeseg.measure import evaluate
 
     return evaluate.evaluate_runner(runner, dataset, observe=observe, progress=progress)
+
+
+def evaluate_corrupted(
+    runner: Runner, dataset: Dataset, conditions: Iterable[str], *, progress: Progress | None = None
+) -> list[Condition]:
+    """Score a runner under bad conditions: `all`, `rain`, `fog:2`; see `edgeseg.measure.robustness`."""
+    require("cv2", what="evaluating under bad conditions")
+    from edgeseg.measure import robustness
+
+    return robustness.evaluate_corrupted(runner, dataset, robustness.parse_conditions(conditions), progress=progress)

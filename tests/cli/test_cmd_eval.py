@@ -34,6 +34,17 @@ def test_json_is_the_contract(folder, tmp_path, capsys):
     assert "confusion" in json.loads((tmp_path / "e.json").read_text())
 
 
+def test_bad_conditions_are_added_where_asked_for(folder, capsys):
+    data = f"folder:{folder / 'data'}"
+    assert run(["eval", str(folder / "model.onnx"), "--data", data, "--corrupt", "fog:1", "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)["corrupt"]
+    assert [(one["kind"], one["strength"]) for one in found] == [("fog", 1)]
+    assert "bad conditions" in captured.err
+    assert run(["eval", str(folder / "model.onnx"), "--data", data, "--corrupt", "hail", "--quiet"]) == 2
+    assert "hail" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_another_vocabulary_is_refused(folder, tmp_path, capsys):
     save_model(tmp_path / "model.onnx", sample_model())
     assert run(["eval", str(tmp_path / "model.onnx"), "--data", f"folder:{folder / 'data'}", "--quiet"]) == 2
