@@ -10,10 +10,12 @@ FP32 ArgMax over channels that lie innermost takes 4 ms; over flattened planes i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from edgeseg.core.types import Size
-from edgeseg.graph.geometry import CONFIDENCE, SCORES, Geometry
+from edgeseg.graph.geometry import SCORES, Geometry
 from edgeseg.graph.ir import FLOAT, Array, Graph, Node
 from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props
 
@@ -28,26 +30,28 @@ def write_phases(graph: Graph) -> bool:
     """Rewrite the tail of a graph, in place.
 
     Returns:
-        False where it does not apply, and nothing changed: the size is symbolic, the network does not end with a linear
-        enlargement by 2 or 4 of a convolution, or the graph gives confidences.
+        False where it does not apply, and nothing changed: the size is symbolic, or the network does not end with a
+        linear enlargement by 2 or 4 of a convolution.
     """
     producers = graph.producers()
-    enlarge, argmax, number = (producers.get(name) for name in (SCORES, f"{_P}index", f"{_P}index_float"))
-    if enlarge is None or argmax is None or number is None or CONFIDENCE in graph.output_names():
+    enlarge, argmax = producers.get(SCORES), producers.get(f"{_P}index")
+    if enlarge is None or argmax is None:
         return False
     factor = _linear_factor(graph, enlarge)
     classes = _channels(graph, producers.get(enlarge.inputs[0]))
     padded = _padded_size(graph)
     if not factor or not classes or padded is None:
         return False
-    graph.remove([enlarge, argmax, number])
-    small = (padded[0] // factor, padded[1] // factor)
-    cells = _write_winners(graph, enlarge.inputs[0], classes, factor, small)
-    if argmax.attrs["keepdims"]:
-        graph.add("DepthToSpace", [cells], number.name, blocksize=factor, mode="DCR")
-    else:
-        plane = graph.add("DepthToSpace", [cells], f"{_P}index_plane", blocksize=factor, mode="DCR")
-        graph.add("Squeeze", [plane, graph.constant(f"{_P}axis1", [1])], number.name)
+    old = [producers[name] for name in (f"{_P}index_float", f"{_P}softmax", f"{_P}largest") if name in producers]
+    graph.remove([enlarge, argmax, *old])
+    planes = _write_phase_planes(graph, enlarge.inputs[0], classes, factor)
+    cells = _Cells(factor, (padded[0] // factor, padded[1] // factor), bool(argmax.attrs["keepdims"]))
+    winners = [graph.add("ArgMax", [plane], f"{_P}winner{key}", axis=1, keepdims=1) for key, plane in planes.items()]
+    _write_plane(graph, winners, cells, f"{_P}index_float", cast=True)
+    if f"{_P}largest" in producers:
+        shares = [graph.add("Softmax", [plane], f"{_P}softmax{key}", axis=1) for key, plane in planes.items()]
+        tops = [graph.add("ReduceMax", [share], f"{share}.max", axes=[1], keepdims=1) for share in shares]
+        _write_plane(graph, tops, cells, f"{_P}largest", cast=False)
     return True
 
 
@@ -65,13 +69,22 @@ def phase_kernels(factor: int) -> Array:
     return np.stack([np.maximum(-offset, 0), 1 - np.abs(offset), np.maximum(offset, 0)], axis=1)
 
 
-def _write_winners(graph: Graph, x: str, classes: int, factor: int, small: Size) -> str:
-    """Logits [N, C, h, w] to the classes of each cell's pixels: float [N, f f, h, w], in row order."""
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Cells of `factor` x `factor` pixels at (h, w); `keep` leaves a channel axis."""
+
+    factor: int
+    small: Size
+    keep: bool
+
+
+def _write_phase_planes(graph: Graph, x: str, classes: int, factor: int) -> dict[str, str]:
+    """Logits [N, C, h, w] to those of each pixel of the cells, in row order: float [N, C, h w] each."""
     kernels = phase_kernels(factor)
     edge = graph.constant(f"{_P}edge", [0, 0, 1, 1, 0, 0, 1, 1])
     flat = graph.constant(f"{_P}flat", [0, classes, -1])
     padded = graph.add("Pad", [x, edge], EDGE, mode="edge")
-    winners = []
+    planes = {}
     for row in range(factor):
         for column in range(factor):
             name = f"{_PHASE}{row}{column}"
@@ -80,12 +93,22 @@ def _write_winners(graph: Graph, x: str, classes: int, factor: int, small: Size)
             inputs = [padded, weight]
             graph.add("Conv", inputs, name, kernel_shape=[3, 3], strides=[1, 1], pads=[0] * 4, group=classes)
             # flattened, the channels lie outermost in every runtime's memory
-            planes = graph.add("Reshape", [name, flat], f"{name}.flat")
-            winners.append(graph.add("ArgMax", [planes], f"{_P}winner{row}{column}", axis=1, keepdims=1))
-    together = graph.add("Concat", winners, f"{_P}winners", axis=1)
-    values = graph.add("Cast", [together], f"{_P}winners_float", to=FLOAT)
-    shape = graph.constant(f"{_P}cells", [0, factor * factor, *small])
-    return graph.add("Reshape", [values, shape], f"{_P}winners_cells")
+            planes[f"{row}{column}"] = graph.add("Reshape", [name, flat], f"{name}.flat")
+    return planes
+
+
+def _write_plane(graph: Graph, parts: list[str], cells: _Cells, name: str, *, cast: bool) -> None:
+    """[N, 1, h w] of each pixel of the cells to one plane: float [N, H, W], or [N, 1, H, W]."""
+    factor = cells.factor
+    value = graph.add("Concat", parts, f"{name}.parts", axis=1)
+    if cast:
+        value = graph.add("Cast", [value], f"{name}.values", to=FLOAT)
+    shape = graph.constant(f"{_P}cells", [0, factor * factor, *cells.small])
+    value = graph.add("Reshape", [value, shape], f"{name}.cells")
+    plane = name if cells.keep else f"{name}.plane"
+    graph.add("DepthToSpace", [value], plane, blocksize=factor, mode="DCR")
+    if not cells.keep:
+        graph.add("Squeeze", [plane, graph.constant(f"{_P}axis1", [1])], name)
 
 
 def _padded_size(graph: Graph) -> Size | None:

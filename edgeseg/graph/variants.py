@@ -202,5 +202,5 @@ def _type_input(graph: Graph, elem: int) -> None:
 
 def _type_confidence(graph: Graph) -> None:
     for node in list(graph.nodes):
-        if node.name == f"{GEOMETRY_PREFIX}softmax":
-            node.inputs[0] = graph.add("Cast", [node.inputs[0]], f"{GEOMETRY_PREFIX}logits_float", to=FLOAT)
+        if node.op == "Softmax" and node.name.startswith(GEOMETRY_PREFIX):
+            node.inputs[0] = graph.add("Cast", [node.inputs[0]], f"{node.name}.input", to=FLOAT)

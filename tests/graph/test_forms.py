@@ -132,6 +132,14 @@ def test_of_equal_classes_the_first_wins(run):
     assert (run(after, np.zeros((1, 64, 96, 3), np.uint8))["mask"] == 1).all()
 
 
-def test_with_confidence_the_tail_stays():
-    model = fix_frame_size(sample_model(confidence=True), SIZE)
-    assert _ops(apply_forms(model, Forms(tail="phases"))) == _ops(model)
+@pytest.mark.parametrize("network", [None, (20, 30)])
+def test_phases_give_the_confidence_too(run, picture, network):
+    model = fix_frame_size(sample_model(confidence=True), SIZE, network)
+    before, after = run(model, picture(*SIZE)), run(apply_forms(model, Forms(tail="phases")), picture(*SIZE))
+    assert np.mean(before["mask"] == after["mask"]) > 0.9995
+    assert np.abs(before["confidence"].astype(int) - after["confidence"]).max() <= 1
+
+
+def test_where_phases_do_not_apply_nothing_changes():
+    symbolic = sample_model()
+    assert _ops(apply_forms(symbolic, Forms(tail="phases"))) == _ops(symbolic)

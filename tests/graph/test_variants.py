@@ -110,6 +110,13 @@ def test_every_form_has_a_typed_variant(run, picture):
     assert np.mean(run(model, frames)["mask"] == run(typed, frames)["mask"]) > 0.99
 
 
+def test_phases_with_confidence_have_a_typed_variant(run, picture):
+    model = apply_forms(_model(confidence=True), Forms(tail="phases"))
+    typed = make_variant(model, "typed", "fp16")
+    before, after = run(model, picture(*SIZE)), run(typed, picture(*SIZE))
+    assert np.percentile(np.abs(before["confidence"].astype(int) - after["confidence"]), 95) <= 2
+
+
 def test_fp16_scales_never_underflow(run, picture):
     # a layer scale of 1e-6 folded into its convolution, and one channel of zeros beside
     graph = from_model(_model())
