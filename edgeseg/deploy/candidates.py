@@ -64,6 +64,7 @@ class Artefact(NamedTuple):
         variant: What kind of runtime reads it.
         precision: Of the tensors of the variant `typed`; the others are FP32.
         keep_float: Layers that stay in float although the placement names their role.
+        calibration: Version of TensorRT whose calibration cache lies beside the file, for INT8 without Q/DQ nodes.
     """
 
     placement: str | None
@@ -71,6 +72,7 @@ class Artefact(NamedTuple):
     variant: Kind = "cpu"
     precision: Precision = "fp32"
     keep_float: frozenset[str] = frozenset()
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,8 @@ def _artefact(builder: Builder, precision: Precision, target: Target) -> Artefac
     variant: Kind = getattr(builder, "variant", "cpu")
     placement = target.placement if precision == "int8" else None
     forms = target.forms.get(builder.name, Forms())
+    if placement is not None and _options(builder, precision, target).get("implicit"):
+        return Artefact(None, forms, variant, calibration=builder.version)
     if variant != "typed":
         return Artefact(placement, forms, variant)
     if precision == "fp32":  # nothing to type: the graph is FP32 already

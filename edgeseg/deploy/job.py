@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnx
 
+from edgeseg.backend.nvidia.calibration import encode_cache
+from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import now_ns
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError
@@ -32,6 +34,7 @@ from edgeseg.graph.meta import ModelMeta
 from edgeseg.quant import quantize, save_ranges
 from edgeseg.quant.placement import get_placement
 from edgeseg.quant.ranges import Ranges
+from edgeseg.quant.thresholds import symmetric_range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,11 @@ class ArtefactWriter:
         if artefact not in self._files:
             path = self._job.scratch / f"artefact{len(self._files)}.onnx"
             save_model(path, self._graph(artefact))
+            if artefact.calibration is not None:
+                assert self._job.ranges is not None
+                write_bytes(
+                    path.with_suffix(".cache"), encode_cache(_symmetric(self._job.ranges), artefact.calibration)
+                )
             self._files[artefact] = path
         return self._files[artefact]
 
@@ -172,3 +180,9 @@ class ArtefactWriter:
             placement = get_placement(artefact.placement)
             model = quantize(model, self._job.ranges, placement, keep_float=artefact.keep_float)
         return model if artefact.variant == "cpu" else make_variant(model, artefact.variant, artefact.precision)
+
+
+def _symmetric(ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """Symmetric ranges by tensor, as TensorRT's implicit INT8 takes them."""
+    largest = {name: symmetric_range(item.distribution(), ranges.method) for name, item in ranges.tensors.items()}
+    return {name: (-value, value) for name, value in largest.items()}

@@ -174,3 +174,29 @@ def test_the_fp16_sibling_is_timed_and_never_chosen(
     monkeypatch.setattr("edgeseg.deploy.build.gate_error", lambda *_: GateError("not met"))
     with pytest.raises(GateError):
         build_bundle(strict, tmp_path / "other", Silent())
+
+
+def test_an_implicit_int8_engine_gets_the_float_graph_and_a_calibration_cache(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeseg.backend.nvidia.calibration import decode_cache
+    from edgeseg.core.progress import Silent
+    from edgeseg.deploy.job import ArtefactWriter, start_job
+    from edgeseg.graph import load_model, read_meta
+
+    target = load_target("gpu", DeviceInfo())
+    target = msgspec.structs.replace(target, options={"tensorrt": {"implicit": True}})
+    artefact = _artefact(Fake("weak"), "int8", target)
+    assert (artefact.placement, artefact.calibration) == (None, "0")
+    data = f"folder:{workplace / 'data'}"
+    request = BuildRequest(
+        model=str(workplace / "model.onnx"), target="cpu", precision="int8", frames=data, frame_size=SIZE
+    )
+    job = start_job(request, tmp_path, Silent())
+    file = ArtefactWriter(job)(artefact._replace(calibration="8.6.1"))
+    assert read_meta(load_model(file)).variant == "weak"
+    found = decode_cache(file.with_suffix(".cache").read_bytes())
+    assert found.keys() == job.ranges.tensors.keys()
+    for name, amax in found.items():
+        item = job.ranges.tensors[name]
+        assert 0 < amax <= max(abs(item.minimum), abs(item.maximum)) * 1.01

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import onnx
 from edgeseg.backend.nvidia import audit as audits
 from edgeseg.backend.nvidia import dla
 from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, load_api, loading_libraries
+from edgeseg.backend.nvidia.calibration import Ranges, decode_cache, encode_cache
 from edgeseg.backend.nvidia.child import run_in_child
 from edgeseg.backend.nvidia.loading import inspect_plan
 from edgeseg.backend.nvidia.network import BuildJob, NetworkBuild
@@ -30,6 +31,7 @@ from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, Runner
 from edgeseg.core.workspace import cache_dir
 
 PLAN_FILE = "engine.plan"
+CACHE_FILE = "calibration.cache"
 _LISTING = "Layers:"
 _SILENT = Silent()
 
@@ -121,7 +123,7 @@ class _NvidiaBuilder:
         spec: EngineSpec,
         progress: Progress = _SILENT,
         *,
-        ranges: Mapping[str, tuple[float, float]] | None = None,
+        ranges: Ranges | None = None,
         frames: Sequence[U8] | None = None,
     ) -> BuiltEngine:
         """Build `engine.plan` in a process of its own.
@@ -131,7 +133,8 @@ class _NvidiaBuilder:
             folder: Where the plan is written.
             spec: What it shall be; see `NvidiaOptions` for its options.
             progress: Where the build's phases are shown.
-            ranges: (low, high) by tensor name, with the option `implicit`.
+            ranges: (low, high) by tensor name, with the option `implicit`; else read from the calibration cache
+                MODEL.cache beside MODEL.onnx where there is one. A copy of the cache goes into `folder`, for trtexec.
             frames: Submissions for NVIDIA's own calibrator, with the option `implicit` and no ranges.
 
         Raises:
@@ -142,6 +145,8 @@ class _NvidiaBuilder:
         options = nvidia_options(spec.options, backend=self.name)
         self.api.check_precision(spec.precision)
         proto = self._check(model, spec, options)
+        if options.implicit:
+            ranges = _implicit_ranges(model, folder, ranges, self.version)
         job = BuildJob(
             model=model,
             plan=folder / PLAN_FILE,
@@ -217,6 +222,16 @@ class TensorRtRtxBuilder(_NvidiaBuilder):
     """TensorRT-RTX: builds without a GPU, runs on desktop GPUs from Ampere on."""
 
     name = "tensorrt_rtx"
+
+
+def _implicit_ranges(model: Path, folder: Path, ranges: Ranges | None, version: str) -> Ranges | None:
+    """The given ranges, else those of the cache beside the model; a cache of them goes into the engine's folder."""
+    beside = model.with_suffix(".cache")
+    if ranges is None and beside.is_file():
+        ranges = {name: (-amax, amax) for name, amax in decode_cache(beside.read_bytes()).items()}
+    if ranges is not None:
+        write_bytes(folder / CACHE_FILE, encode_cache(ranges, version))
+    return ranges
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def set_ranges(network: Any, ranges: Ranges) -> None:
     A tensor without a range stays in a float type.
 
     Raises:
-        VerifyError: Fewer than half of the named tensors have a range: the ranges are of another model.
+        VerifyError: No named tensor has a range: the ranges are of another model.
     """
     missing = []
     tensors = [tensor for tensor in _float_tensors(network) if not tensor.name.startswith("(Unnamed")]
@@ -42,10 +42,10 @@ def set_ranges(network: Any, ranges: Ranges) -> None:
             continue
         amax = max(abs(found[0]), abs(found[1]))
         tensor.set_dynamic_range(-amax, amax)
-    if 2 * len(missing) > len(tensors):
+    if tensors and len(missing) == len(tensors):
         raise VerifyError(
-            "the ranges do not cover the network",
-            value=f"{len(missing)} of {len(tensors)} tensors have none, first {missing[0]}",
+            "the ranges are of another network",
+            value=f"none of its {len(tensors)} tensors has one, for example {missing[0]}",
             allowed="ranges measured on this model",
             fix="edgeseg calibrate MODEL --frames SRC",
         )

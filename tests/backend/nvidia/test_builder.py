@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.backend.nvidia.builder import TensorRtBuilder, free_memory_mb
+from edgeseg.backend.nvidia.calibration import decode_cache, encode_cache
 from edgeseg.core.errors import CapabilityError, RequestError, UnavailableError
 from edgeseg.core.types import U8, EngineSpec
 
@@ -68,6 +69,21 @@ def test_implicit_int8_wants_ranges_or_frames(
     simulate("11.0.0")
     with pytest.raises(CapabilityError, match=r"ranges without Q/DQ nodes is not available.*explicit Q/DQ"):
         TensorRtBuilder().build(model_file, tmp_path, wanted, ranges={"x": (0.0, 1.0)})
+
+
+def test_ranges_come_from_the_cache_beside_the_model_and_a_copy_goes_into_the_bundle(
+    simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path
+) -> None:
+    simulate("10.3.0")
+    cache = encode_cache({"scores": (-2.0, 2.0)}, "8.6.1")
+    model_file.with_suffix(".cache").write_bytes(cache)
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    wanted = msgspec.structs.replace(spec, precision="int8", options={"implicit": True})
+    TensorRtBuilder().build(model_file, folder, wanted)
+    copy = (folder / "calibration.cache").read_bytes()
+    assert copy.startswith(b"TRT-100300-EntropyCalibration2\n")
+    assert decode_cache(copy) == decode_cache(cache)
 
 
 def test_a_graph_without_q_dq_is_not_built_as_int8(
