@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import replace
 
-from edgeseg.core.clock import now_ns
+from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import DataError, EdgesegError, SourceLostError, UnavailableError
 from edgeseg.core.log import get_logger
 from edgeseg.core.types import Frame, Source, SourceInfo, format_size
@@ -168,7 +168,7 @@ class Capture(threading.Thread):
             return None
         array, lease = lent
         try:
-            frame = self._number(self._source.retrieve(array))
+            frame = self._timed(self._number(self._source.retrieve(array)), t_host_ns)
         except DataError:
             lease.release()
             if not live:
@@ -190,6 +190,12 @@ class Capture(threading.Thread):
             self.drops.add(Drop.SOURCE, skipped)
             self._expected_id = number
         return frame if number == frame.id else replace(frame, id=number)
+
+    def _timed(self, frame: Frame, t_host_ns: int) -> Frame:
+        """A frame cannot be taken after the host had it: a clock that says so has jumped, and the host's is used."""
+        if frame.t_capture_ns <= t_host_ns:
+            return frame
+        return replace(frame, t_capture_ns=t_host_ns, clock=CaptureClock.HOST)
 
     def _put(self, captured: Captured, live: bool) -> None:
         if live:

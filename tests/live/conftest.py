@@ -206,6 +206,14 @@ def play(request: LiveRequest) -> LiveSummary:
     return summarise(pipeline)
 
 
+def play_any(request: LiveRequest) -> LiveSummary:
+    """`run_live` for sources that wait for nobody."""
+    pipeline = Pipeline(request)
+    pipeline.start()
+    pipeline.join_when_done()
+    return summarise(pipeline)
+
+
 @pytest.fixture
 def kit() -> SimpleNamespace:
     """The classes of this file, which test modules cannot import."""
@@ -218,6 +226,7 @@ def kit() -> SimpleNamespace:
         picture=picture,
         start=start,
         play=play,
+        play_any=play_any,
     )
 
 
