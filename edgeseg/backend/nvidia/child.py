@@ -30,6 +30,7 @@ Work = Callable[[Any, LogSink, ProgressSink], T]
 _LOG = get_logger(__name__)
 _POLL_S = 0.1
 _KEEP = 40
+_GOODBYE_S = 10.0
 _REMEDY = {
     signal.SIGKILL: (
         "killed, most likely because memory ran out",
@@ -72,7 +73,7 @@ def run_in_child(work: Work[T], request: object, *, what: str, progress: Progres
         child.start()
         theirs.close()
         _listen(ours, watch, what, progress or Silent())
-        child.join()
+        child.join(_GOODBYE_S)  # a driver may take its time, or forever, to let go of the GPU
     finally:
         if child.is_alive():  # Ctrl-C, or an error here: the build cannot be asked to stop, only be stopped
             child.kill()
@@ -104,8 +105,10 @@ def _listen(pipe: Connection, watch: _Watch[T], what: str, progress: Progress) -
                 task.advance(0 if done else 1, note=f"{name} {done}/{total}" if total else name)
             elif kind == "error":
                 watch.error = payload
+                return
             else:
                 watch.result, watch.ended = payload, True
+                return
 
 
 def _death(what: str, code: int, lines: deque[str]) -> EdgesegError:

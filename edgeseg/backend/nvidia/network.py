@@ -65,6 +65,7 @@ class NetworkBuild:
         self._forward = log
         self._logger = api.logger(self._log)  # the runtime keeps no reference of its own
         self._monitor = api.progress_monitor(progress)
+        self._parser: Any = None
         self._cuda: Any = None
         self._held: Any = None  # the runtime keeps no reference of its calibrator either
         self.dla_share: float | None = None
@@ -105,6 +106,7 @@ class NetworkBuild:
     def _parse(self, network: Any) -> None:
         trt = self.api.trt
         parser = self._made("create an ONNX parser", lambda: trt.OnnxParser(network, self._logger))
+        self._parser = parser  # the weights are its own until the engine is built
         if parser.parse(self._job.model.read_bytes()):
             return
         problems = [parser.get_error(index) for index in range(parser.num_errors)]

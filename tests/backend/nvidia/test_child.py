@@ -50,6 +50,11 @@ def hang(request: None, log: LogSink, progress: ProgressSink) -> None:
     threading.Event().wait()
 
 
+def finish_and_hang(request: int, log: LogSink, progress: ProgressSink) -> int:
+    threading.Thread(target=threading.Event().wait).start()  # not a daemon: the process cannot end by itself
+    return request
+
+
 class Recorder:
     """Keeps notes; calls `react` at each."""
 
@@ -102,6 +107,12 @@ def test_a_death_by_a_signal_is_one_line_with_the_last_words(number: signal.Sign
     assert text.startswith("building the engine: its process was " + words)
     assert "the last thing it said" in text
     assert "; try: edgeseg build MODEL" in text
+
+
+def test_a_child_that_does_not_end_after_its_result_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.backend.nvidia.child._GOODBYE_S", 0.2)
+    assert run_in_child(finish_and_hang, 7, what="building") == 7
+    assert multiprocessing.active_children() == []
 
 
 def test_leaving_without_a_result_is_an_error() -> None:
