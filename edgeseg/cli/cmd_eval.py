@@ -30,14 +30,15 @@ def command(ui: Ui, target: str, data: str, split: str, corrupt: tuple[str, ...]
     from edgeseg.core.artefacts import write_bytes
     from edgeseg.data import open_dataset
     from edgeseg.deploy import open_target
-    from edgeseg.measure import evaluate_corrupted, evaluate_runner
+    from edgeseg.measure import evaluate_corrupted, evaluate_runner, parse_conditions
 
+    wanted = parse_conditions(corrupt) if corrupt else []
     dataset = open_dataset(data, split)
     height, width = dataset[0].label_hw.shape
     runner = open_target(target, frame_size=(height, width))
     with ui.progress() as progress:
         result = evaluate_runner(runner, dataset, progress=progress)
-        conditions = evaluate_corrupted(runner, dataset, corrupt, progress=progress) if corrupt else []
+        conditions = evaluate_corrupted(runner, dataset, wanted, progress=progress) if wanted else []
 
     rows = [(name, _percent(result.iou[name]), _percent(result.boundary_iou_by_class[name])) for name in result.iou]
     rows.append(("mean", _percent(result.miou), _percent(result.boundary_iou)))

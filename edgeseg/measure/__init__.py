@@ -32,6 +32,7 @@ __all__ = [
     "evaluate_corrupted",
     "evaluate_runner",
     "measure_runner",
+    "parse_conditions",
     "ratio_interval",
     "series_intervals_ms",
 ]
@@ -47,11 +48,19 @@ def evaluate_runner(
     return evaluate.evaluate_runner(runner, dataset, observe=observe, progress=progress)
 
 
-def evaluate_corrupted(
-    runner: Runner, dataset: Dataset, conditions: Iterable[str], *, progress: Progress | None = None
-) -> list[Condition]:
-    """Score a runner under bad conditions: `all`, `rain`, `fog:2`; see `edgeseg.measure.robustness`."""
+def parse_conditions(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """Bad conditions from `all`, `rain`, `fog:2`; see `edgeseg.measure.robustness`."""
     require("cv2", what="evaluating under bad conditions")
     from edgeseg.measure import robustness
 
-    return robustness.evaluate_corrupted(runner, dataset, robustness.parse_conditions(conditions), progress=progress)
+    return robustness.parse_conditions(texts)
+
+
+def evaluate_corrupted(
+    runner: Runner, dataset: Dataset, conditions: Iterable[tuple[str, int]], *, progress: Progress | None = None
+) -> list[Condition]:
+    """Score a runner under bad conditions; see `edgeseg.measure.robustness`."""
+    require("cv2", what="evaluating under bad conditions")
+    from edgeseg.measure import robustness
+
+    return robustness.evaluate_corrupted(runner, dataset, conditions, progress=progress)
