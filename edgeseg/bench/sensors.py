@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
+from edgeseg.bench.nvml import gpu_readings
 from edgeseg.core.clock import now_ns
 
 Kind = Literal["temperature_c", "clock_mhz", "power_w", "throttle"]
@@ -55,9 +56,12 @@ class PowerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_channels(root: Path = Path("/")) -> list[Channel]:
-    """Everything that this device tells."""
+    """Everything that this device tells; desktop GPUs only under the real root."""
     sys = root / "sys"
-    return [*_temperatures(sys), *_clocks(sys), *_power(sys), *_throttles(sys)]
+    channels = [*_temperatures(sys), *_clocks(sys), *_power(sys), *_throttles(sys)]
+    if root == Path("/"):
+        channels += [Channel(cast(Kind, kind), name, read) for kind, name, read in gpu_readings()]
+    return channels
 
 
 def module_power(channels: list[Channel]) -> list[int]:
