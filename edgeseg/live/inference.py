@@ -18,6 +18,7 @@ from edgeseg.live.config import LiveConfig
 from edgeseg.live.detect.verdict import Verdict
 from edgeseg.live.fanout import Fanout
 from edgeseg.live.geometry import Fit, Geometry
+from edgeseg.live.packing import pack
 from edgeseg.live.slot import Captured, Slots
 from edgeseg.live.smoothing import Smoother
 from edgeseg.live.stop import Stop
@@ -97,6 +98,7 @@ class Inference(threading.Thread):
             )
             for capture in captures
         ]
+        self._bgr = np.zeros((*runner.spec.frame_size, 3), np.uint8)  # before packing, where a resize comes first
         self._flight: deque[_Flight] = deque()
         self._ignore_id = runner.spec.classes.ignore_id
         self._least_confidence = round(255 * config.min_confidence)
@@ -175,14 +177,24 @@ class Inference(threading.Thread):
         for index, row in enumerate(rows):
             row.stages_ns.update(_waiting(row.captured))
             begin_ns = now_ns()
-            assert row.fit.resizer is not None
-            if row.fit.resizer.identity:
-                np.copyto(view[index], row.captured.frame.image_hwc)
-                row.stages_ns[Stage.COPY_IN] = now_ns() - begin_ns
-            else:
-                row.fit.resizer.to_frame(row.captured.frame.image_hwc, view[index])
-                row.stages_ns[Stage.RESIZE_IN] = now_ns() - begin_ns
+            stage = self._write_frame(row, view[index])
+            row.stages_ns[stage] = now_ns() - begin_ns
         self._flight.append(_Flight(self._runner.submit(view), rows))
+
+    def _write_frame(self, row: _Row, out: U8) -> Stage:
+        """The picture into the engine's memory, resized and in its format; which stage that was."""
+        image, resizer, form = row.captured.frame.image_hwc, row.fit.resizer, self._runner.spec.input_format
+        assert resizer is not None
+        if form != "bgr":
+            if not resizer.identity:
+                image = resizer.to_frame(image, self._bgr)
+            pack(image, form, out)
+            return Stage.RESIZE_IN
+        if resizer.identity:
+            np.copyto(out, image)
+            return Stage.COPY_IN
+        resizer.to_frame(image, out)
+        return Stage.RESIZE_IN
 
     def _finish(self, flight: _Flight) -> None:
         output = self._runner.collect(flight.ticket)

@@ -8,12 +8,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import RequestError, UnavailableError
 from edgeseg.core.log import get_logger
-from edgeseg.core.types import Sink, SinkContext, SourceInfo, format_size
+from edgeseg.core.types import Runner, Sink, SinkContext, Size, SourceInfo, format_size
 from edgeseg.live.capture import Capture
 from edgeseg.live.drops import DropCounter
 from edgeseg.live.fanout import Fanout, SinkWorker
 from edgeseg.live.health import CameraHealth
 from edgeseg.live.inference import Inference
+from edgeseg.live.packing import check_packable
 from edgeseg.live.request import LiveRequest
 from edgeseg.live.slot import Slots
 from edgeseg.live.stagelog import StageLog
@@ -136,22 +137,7 @@ class Pipeline:
                 return
             size = next((capture.info.size for capture in self.captures if capture.info is not None), None)
         runner = request.engine.load(size)
-        config = request.config
-        if (config.min_confidence or config.smooth_confidence) and not runner.spec.confidence:
-            raise RequestError(
-                "the engine gives no confidence, which --min-confidence and smoothing need",
-                value=request.engine.name,
-                allowed="a bundle built with the output `confidence`",
-                fix="edgeseg build MODEL --confidence",
-            )
-        if runner.spec.frame_size != size:
-            _log.warning(
-                "pictures are resized on the host from %s to %s (%s); a bundle built with --frame-size %s needs none",
-                format_size(size),
-                format_size(runner.spec.frame_size),
-                request.config.resize,
-                format_size(size),
-            )
+        self._check_engine(runner, size)
         fanout = Fanout(self.workers, self.log.add)
         self.inference = Inference(
             runner,
@@ -171,6 +157,28 @@ class Pipeline:
                 continue
         for capture in self.captures:
             capture.go()
+
+    def _check_engine(self, runner: Runner, size: Size) -> None:
+        """Refuse what this engine cannot do, and say once what costs time."""
+        config, spec = self.request.config, runner.spec
+        if (config.min_confidence or config.smooth_confidence) and not spec.confidence:
+            raise RequestError(
+                "the engine gives no confidence, which --min-confidence and --smooth need",
+                value=self.request.engine.name,
+                allowed="a bundle built with the output `confidence`",
+                fix="edgeseg build MODEL --confidence",
+            )
+        if spec.input_format != "bgr":
+            check_packable(spec.frame_size, spec.input_format)
+            _log.warning("the engine takes %s: pictures are converted to it on the host", spec.input_format)
+        if spec.frame_size != size:
+            _log.warning(
+                "pictures are resized on the host from %s to %s (%s); a bundle built with --frame-size %s needs none",
+                format_size(size),
+                format_size(spec.frame_size),
+                config.resize,
+                format_size(size),
+            )
 
     # ------------------------------------------------------------ run and end
 
