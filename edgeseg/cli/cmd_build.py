@@ -32,6 +32,7 @@ _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 @click.option("--confidence", is_flag=True, help="Also give a confidence plane.")
 @click.option("--backend", help="Only this backend; by default the fastest installed one, measured here.")
 @click.option("--threads", type=int, help="CPU threads of the engine; 0 lets the runtime choose.")
+@click.option("--max-builds", type=int, metavar="N", help="Engines the search of auto may build.  [default: 12]")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder.  [default: engines/NAME]")
 @common_options
 def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: object) -> None:

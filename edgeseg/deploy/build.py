@@ -6,21 +6,22 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeseg.backend import open_onnx
 from edgeseg.bundle import replace_bundle, verify_bundle, write_bundle
 from edgeseg.core.artefacts import disk_errors
 from edgeseg.core.errors import EdgesegError, RequestError
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import U8, Runner, format_size
+from edgeseg.core.types import U8, format_size
 from edgeseg.core.workspace import output_path
 from edgeseg.deploy.candidates import Candidate, build_candidates, plan_candidates, time_candidates
-from edgeseg.deploy.gate import Loss, Scores, gate_error, losses, score
+from edgeseg.deploy.choice import Choice, choose_engine, pareto
+from edgeseg.deploy.gate import Scores
 from edgeseg.deploy.golden import agreement, golden_frames, golden_masks
 from edgeseg.deploy.job import ArtefactWriter, Job, start_job
 from edgeseg.deploy.record import Evidence, contents_of
 from edgeseg.deploy.request import BuildReport, BuildRequest, Timing
 
-_CLOSE = 0.98  # an INT8 engine that saves less than 2 % of the time is not worth its rounding
+PLOT = "pareto.svg"
+"""Time against accuracy of every engine of a gated build, inside the bundle."""
 _BROKEN = 0.9  # an engine that agrees less with its own artefact computes something else
 
 
@@ -56,12 +57,16 @@ def build_bundle(
             _check_out(out, replace)
         plans = plan_candidates(job.target, job.precisions, request.backend)
         frames = list(golden) if golden is not None else golden_frames(request, job.dataset, job.frame_size)
-        made, notes = build_candidates(plans, job.spec, ArtefactWriter(job), job.scratch, progress)
+        write = ArtefactWriter(job)
+        made, notes = build_candidates(plans, job.spec, write, job.scratch, progress)
         job.notes.extend(notes)
-        ordered = _by_preference(job, time_candidates(made, frames, progress))
-        chosen, reference, scores = _first_that_passes(job, [item for item in ordered if not item.sibling])
-        evidence = _prove(job, chosen, frames, reference, scores)
-        contents = contents_of(job, chosen, ordered, evidence, name=out.name)
+        choice = choose_engine(job, time_candidates(made, frames, progress), plans, write, frames)
+        chosen = choice.candidate
+        evidence = _prove(job, choice, frames)
+        plot = pareto(job, choice)
+        if plot is not None:
+            (chosen.folder / PLOT).write_text(plot, encoding="utf-8")  # travels with the engine's files
+        contents = contents_of(job, chosen, choice.ordered, evidence, name=out.name)
         path = replace_bundle(out, contents) if replace else write_bundle(out, contents)
         return BuildReport(
             bundle=path,
@@ -69,8 +74,8 @@ def build_bundle(
             backend=chosen.builder.name,
             precision=chosen.built.precision,
             frame_size=job.frame_size,
-            timings=tuple(_timing(item) for item in ordered),
-            scores={} if reference is None or scores is None else {"reference": reference, "engine": scores},
+            timings=tuple(_timing(item) for item in choice.ordered),
+            scores=_scores(evidence),
             notes=tuple(job.notes),
         )
 
@@ -85,49 +90,9 @@ def _check_out(out: Path, replace: bool) -> None:
         )
 
 
-def _by_preference(job: Job, timed: list[Candidate]) -> list[Candidate]:
-    """Fastest first; but `auto` takes INT8 only where it is clearly faster than float."""
-    if job.request.precision != "auto" or not timed or timed[0].built.precision != "int8":
-        return timed
-    floats = [item for item in timed if item.built.precision != "int8" and item.p50_ms is not None]
-    best = timed[0]
-    if not floats or best.p50_ms is None or floats[0].p50_ms is None or best.p50_ms < _CLOSE * floats[0].p50_ms:
-        return timed
-    job.notes.append(f"{floats[0].name} is as fast as {best.name} here, so it was preferred")
-    return [floats[0], *(item for item in timed if item is not floats[0])]
-
-
-def _first_that_passes(job: Job, ordered: Sequence[Candidate]) -> tuple[Candidate, Scores | None, Scores | None]:
-    """The first candidate within the budget, with the scores of reference and engine where there is a gate."""
-    if job.dataset is None:
-        return ordered[0], None, None
-    job.progress.say(f"gate: scoring the FP32 reference on {job.dataset.name} ({job.dataset.split})")
-    reference = score(
-        open_onnx(job.reference_file, job.frame_size), job.dataset, job.request.max_drop_class, job.progress
-    )
-    failures: dict[str, list[Loss]] = {}
-    for candidate in ordered:
-        engine = score(_executor(job, candidate), job.dataset, job.request.max_drop_class, job.progress)
-        lost = losses(reference, engine, job.request)
-        if not lost:
-            return candidate, reference, engine
-        failures[candidate.name] = lost
-        job.notes.append(f"{candidate.name} did not pass the gate: {', '.join(str(loss) for loss in lost)}")
-        job.progress.say(job.notes[-1])
-    raise gate_error(job.request, failures)
-
-
-def _executor(job: Job, candidate: Candidate) -> Runner:
-    """The engine itself where it runs here, else its exact artefact in ONNX Runtime."""
-    if candidate.built.can_run_here:
-        return candidate.open()
-    return open_onnx(candidate.artefact, job.frame_size)
-
-
-def _prove(
-    job: Job, chosen: Candidate, frames: Sequence[U8], reference: Scores | None, scores: Scores | None
-) -> Evidence:
+def _prove(job: Job, choice: Choice, frames: Sequence[U8]) -> Evidence:
     """Golden masks of the exact artefact, and how far the engine agrees with them."""
+    chosen = choice.candidate
     golden = golden_masks(chosen.artefact, frames, job.frame_size)
     measured = agreement(chosen.open(), golden) if chosen.built.can_run_here else None
     if measured is not None and measured < _BROKEN:
@@ -137,7 +102,14 @@ def _prove(
             allowed=f"at least {_BROKEN:.0%}",
             fix=f"edgeseg build {job.request.model} --precision fp32",
         )
-    return Evidence(golden=golden, agreement=measured, reference=reference, scores=scores)
+    scores = choice.scores.get(chosen.name)
+    return Evidence(golden=golden, agreement=measured, reference=choice.reference, scores=scores, search=choice.search)
+
+
+def _scores(evidence: Evidence) -> dict[str, Scores]:
+    if evidence.reference is None or evidence.scores is None:
+        return {}
+    return {"reference": evidence.reference, "engine": evidence.scores}
 
 
 def _timing(item: Candidate) -> Timing:

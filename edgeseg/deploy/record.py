@@ -30,6 +30,7 @@ from edgeseg.deploy.candidates import Candidate
 from edgeseg.deploy.gate import Scores, gate_record
 from edgeseg.deploy.job import Job
 from edgeseg.deploy.request import BuildRequest
+from edgeseg.deploy.search import Memory
 from edgeseg.graph import load_model, read_meta
 
 _KINDS: Mapping[str, EngineKind] = {".onnx": "onnx", ".xml": "openvino", ".plan": "plan"}
@@ -45,12 +46,14 @@ class Evidence:
         agreement: Share of golden pixels on which the engine agrees; None where it cannot run here.
         reference: Scores of the FP32 reference, where there was a gate.
         scores: Scores of the engine or its artefact.
+        search: What a mixed-precision search measured, where there was one.
     """
 
     golden: list[Golden]
     agreement: float | None
     reference: Scores | None
     scores: Scores | None
+    search: Memory | None = None
 
 
 def contents_of(
@@ -178,6 +181,7 @@ def _report(job: Job, chosen: Candidate, ordered: Sequence[Candidate], evidence:
         "gate": None
         if evidence.reference is None
         else {"reference": evidence.reference, "engine": evidence.scores, "budget_points": job.request.budget},
+        "search": None if evidence.search is None else msgspec.to_builtins(evidence.search),
         "agreement": evidence.agreement,
         "calibration": None if job.ranges is None else msgspec.to_builtins(job.ranges.frames),
         "notes": list(job.notes),

@@ -37,6 +37,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
         confidence: Whether the engine also gives a confidence plane.
         backend: Only this backend; None takes the fastest of the target's.
         threads: CPU threads; None takes the target's.
+        max_builds: Engines that the mixed-precision search of `auto` may build.
     """
 
     model: str
@@ -55,6 +56,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     confidence: bool = False
     backend: str | None = None
     threads: int | None = None
+    max_builds: int = 12
 
     @property
     def budget(self) -> float:

@@ -79,13 +79,13 @@ def test_the_gate_scores_what_eval_scores(int8, workplace):
 
 
 def test_a_gate_that_is_not_met_leaves_no_bundle(workplace, here, ranges, monkeypatch):
-    from edgeseg.deploy import build
+    from edgeseg.deploy import choice
 
     # a reference that is right everywhere: no engine can stay within the budget
     scores = iter([{"miou": 1.0, "iou.red": 1.0}])
-    real = build.score
+    real = choice.score
     data = f"folder:{workplace / 'data'}"
-    monkeypatch.setattr(build, "score", lambda *args: next(scores, None) or real(*args))
+    monkeypatch.setattr(choice, "score", lambda *args: next(scores, None) or real(*args))
     with pytest.raises(GateError, match=r"gate was not met.*miou lost .* points, allowed 0\.5") as caught:
         build_bundle(request(workplace, precision="int8", ranges=ranges, data=data), here / "b")
     assert caught.value.exit_code == 3

@@ -170,8 +170,8 @@ def test_the_fp16_sibling_is_timed_and_never_chosen(
     assert sibling["ratio_to_chosen"] == pytest.approx(sibling["engine_p50_ms"] / chosen["engine_p50_ms"])
     assert verify_bundle(path).manifest.engine.precision == "int8"
     strict = msgspec.structs.replace(request, data=data, max_drop=0.0)
-    monkeypatch.setattr("edgeseg.deploy.build.losses", lambda *_: ["lost"])
-    monkeypatch.setattr("edgeseg.deploy.build.gate_error", lambda *_: GateError("not met"))
+    monkeypatch.setattr("edgeseg.deploy.choice.losses", lambda *_: ["lost"])
+    monkeypatch.setattr("edgeseg.deploy.choice.gate_error", lambda *_: GateError("not met"))
     with pytest.raises(GateError):
         build_bundle(strict, tmp_path / "other", Silent())
 
