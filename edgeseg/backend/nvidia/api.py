@@ -8,7 +8,9 @@ PREFER_JIT_PYTHON_PLUGINS in 11.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +27,10 @@ ProgressSink = Callable[[str, int, int], bool]
 MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_bindings"}
 """Backend name to import name. TensorRT-RTX's metapackage only re-exports the bindings module."""
 
+_DISTRIBUTIONS = {
+    "tensorrt": ("tensorrt", "tensorrt-bindings"),
+    "tensorrt_rtx": ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx"),
+}
 _FLAG_OF: dict[str, str] = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8"}
 
 
@@ -72,6 +78,26 @@ class TensorRtApi:
 
     def __str__(self) -> str:
         return f"{'TensorRT-RTX' if self.name == 'tensorrt_rtx' else 'TensorRT'} {self.version}"
+
+    def check_driver(self, driver: str) -> None:
+        """Refuse a driver that is older than the CUDA version that the runtime was built with.
+
+        To be called before a runtime object is made: that of 8.6 crashes the process where CUDA cannot start.
+
+        Args:
+            driver: CUDA version of the driver, for example `12.4`.
+
+        Raises:
+            UnavailableError: Names both versions.
+        """
+        needed = needed_cuda_major(text for name in _DISTRIBUTIONS[self.name] for text in _requirements(name))
+        if needed is not None and int(driver.split(".")[0]) < needed:
+            raise UnavailableError(
+                "the NVIDIA driver is too old for this runtime",
+                value=f"it has CUDA {driver}",
+                allowed=f"{self} was built with CUDA {needed}",
+                fix="edgeseg doctor",
+            )
 
     # ------------------------------------------------------------ probes
 
@@ -229,6 +255,32 @@ class TensorRtApi:
         )
 
 
+def make(factory: Callable[[], Any]) -> Any | None:
+    """What a factory of the runtime makes; None where it fails, whichever way it says so.
+
+    Factories return None; constructors of 8.6 raise TypeError about a null pointer instead.
+    """
+    try:
+        return factory()
+    except TypeError as error:
+        if "nullptr" not in str(error):
+            raise
+        return None
+
+
+def needed_cuda_major(requirements: Iterable[str]) -> int | None:
+    """Major CUDA version that a TensorRT package was built with, from its distribution's name and requirements.
+
+    Args:
+        requirements: For example `tensorrt_cu13_libs==10.16.1` or `nvidia-cuda-runtime-cu12`.
+
+    Returns:
+        None where nothing says so, as for JetPack's own packages, which always fit their driver.
+    """
+    found = [match for text in requirements if (match := re.search(r"[-_]cu(\d{2})\b", text.replace("_", "-")))]
+    return int(found[0][1]) if found else None
+
+
 def load_api(backend: str) -> TensorRtApi:
     """The installed module of `tensorrt` or `tensorrt_rtx`; its package must have been required before.
 
@@ -237,6 +289,13 @@ def load_api(backend: str) -> TensorRtApi:
     """
     with loading_libraries(MODULES[backend]):
         return TensorRtApi(importlib.import_module(MODULES[backend]))
+
+
+def _requirements(distribution: str) -> list[str]:
+    try:
+        return [distribution, *(importlib.metadata.requires(distribution) or ())]
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 @contextmanager

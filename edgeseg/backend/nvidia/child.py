@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -143,6 +144,12 @@ def _main(work: Work[Any], request: object, pipe: Connection, parent: int) -> No
         send("error", error)
     except MemoryError:
         send("error", EdgesegError("the build ran out of memory", fix=_REMEDY[signal.SIGKILL][1]))
+    except (
+        Exception
+    ) as error:  # a fault of edgeseg or of the runtime: the trace belongs into the log, not on the screen
+        send("log", ("ERROR", traceback.format_exc()))
+        what = "internal error, which is a fault of edgeseg"
+        send("error", EdgesegError(what, value=f"{type(error).__name__}: {error}", fix=_OTHER[1]))
     finally:
         pipe.close()
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeseg.backend.nvidia.api import LogSink, TensorRtApi
+from edgeseg.backend.nvidia.api import LogSink, TensorRtApi, make
 from edgeseg.backend.nvidia.failures import REBUILD, explain
 from edgeseg.core.errors import EdgesegError, FitError, VerifyError
 from edgeseg.core.log import get_logger
 
 _LOG = get_logger(__name__)
-_SERIOUS = ("INTERNAL_ERROR", "ERROR")
+_SERIOUS = ("INTERNAL_ERROR", "ERROR", "WARNING")  # 8.6 says in a warning that CUDA does not start
 Tensors = Mapping[str, tuple[int, ...]]
 
 
@@ -52,7 +52,7 @@ class LoadedEngine:
             UnavailableError: No GPU, or a driver that is too old.
         """
         trt = self._api.trt
-        runtime = trt.Runtime(self._logger)
+        runtime = make(lambda: trt.Runtime(self._logger))
         if runtime is None:
             raise self._explain("the runtime does not start", "edgeseg doctor")
         runtime.error_recorder = self._recorder
@@ -209,7 +209,7 @@ def inspect_plan(api: TensorRtApi, plan: bytes, log: LogSink) -> str | None:
     """The engine inspector's JSON of a plan that this process has just built; None where no GPU can load it."""
     trt = api.trt
     logger = api.logger(log)
-    runtime = trt.Runtime(logger)
+    runtime = make(lambda: trt.Runtime(logger))
     engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
     if engine is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgeseg.backend.nvidia import dla
-from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi
+from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, make
 from edgeseg.backend.nvidia.calibration import CalibratorKind, cache_key, make_calibrator, set_ranges
 from edgeseg.backend.nvidia.failures import clean, explain
 from edgeseg.backend.nvidia.options import NvidiaOptions
@@ -62,6 +62,7 @@ class NetworkBuild:
         self.api = api
         self._job = job
         self._errors: list[str] = []
+        self._warnings: list[str] = []
         self._forward = log
         self._logger = api.logger(self._log)  # the runtime keeps no reference of its own
         self._monitor = api.progress_monitor(progress)
@@ -259,11 +260,12 @@ class NetworkBuild:
 
     # ------------------------------------------------------------ checks
 
-    def _made(self, what: str, make: Any) -> Any:
-        """A runtime's object; failures are returned as None and explained in the log."""
-        made = make()
+    def _made(self, what: str, factory: Callable[[], Any]) -> Any:
+        """A runtime's object; failures come as None and are explained in the log, by 8.6 as mere warnings."""
+        made = make(factory)
         if made is None:
-            raise explain(f"{self.api} could not {what}", self._errors, runtime=str(self.api))
+            lines = [*self._errors, *self._warnings]
+            raise explain(f"{self.api} could not {what}", lines, runtime=str(self.api))
         return made
 
     def _needs(self, owner: str, name: str, feature: str) -> None:
@@ -273,4 +275,6 @@ class NetworkBuild:
     def _log(self, severity: str, text: str) -> None:
         if severity in _SERIOUS:
             self._errors.append(text)
+        elif severity == "WARNING":
+            self._warnings.append(text)
         self._forward(severity, text)

@@ -113,6 +113,7 @@ class TensorRtRunner(BaseRunner):
         self._cuda = self._driver()
         self._cuda.open()
         info = self._cuda.info
+        self._api.check_driver(info.driver)
         self._engine = LoadedEngine(self._api, self._plan)
         batch, size = self._spec.batch, self._spec.frame_size
         outputs = {"mask": (batch, *size)}

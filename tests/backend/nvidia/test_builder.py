@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgeseg.backend.nvidia.api import needed_cuda_major
 from edgeseg.backend.nvidia.builder import TensorRtBuilder, free_memory_mb
 from edgeseg.backend.nvidia.calibration import decode_cache, encode_cache
 from edgeseg.core.errors import CapabilityError, RequestError, UnavailableError
@@ -128,3 +129,60 @@ def test_a_runner_without_cuda_bindings_is_one_line(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UnavailableError, match=r"pycuda or cuda-bindings cannot be loaded.*edgeseg doctor"):
         TensorRtBuilder().open(tmp_path / "engine.plan", spec)
+
+
+@pytest.mark.parametrize(
+    ("requirements", "major"),
+    [
+        (["tensorrt", "tensorrt-cu12==10.3.0"], 12),
+        (["tensorrt_cu13_libs==10.16.1.11"], 13),
+        (["tensorrt", "nvidia-cuda-runtime-cu12", "nvidia-cudnn-cu12"], 12),
+        (["tensorrt"], None),
+        ([], None),
+    ],
+)
+def test_the_cuda_version_of_a_package_is_in_its_requirements(requirements: list[str], major: int | None) -> None:
+    assert needed_cuda_major(requirements) == major
+
+
+def test_a_driver_that_is_too_old_is_refused_before_a_runtime_object_is_made(
+    simulate: Simulate,
+    in_process: None,
+    model_file: Path,
+    spec: EngineSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = simulate("8.6.1")
+    import tensorrt
+
+    builder = TensorRtBuilder()
+    builder.build(model_file, tmp_path, spec)
+    monkeypatch.setattr("edgeseg.backend.nvidia.api._requirements", lambda name: ["nvidia-cuda-runtime-cu14"])
+    monkeypatch.setattr(tensorrt, "Runtime", None)
+    with pytest.raises(UnavailableError, match=r"driver is too old.*has CUDA 13\.2.*8\.6\.1 was built with CUDA 14"):
+        builder.open(tmp_path / "engine.plan", spec).__enter__()
+    assert gpu.contexts == 0
+
+
+def test_8_6_without_a_gpu_raises_in_its_constructor_and_warns(
+    simulate: Simulate,
+    in_process: None,
+    model_file: Path,
+    spec: EngineSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the real library does: TypeError about a null pointer, and the reason as a mere warning."""
+    simulate("8.6.1")
+    import tensorrt
+
+    def builder(logger: Any) -> None:
+        text = "CUDA initialization failure with error: 35. Please check your CUDA installation"
+        logger.log(tensorrt.ILogger.Severity.WARNING, "Unable to determine GPU memory usage")
+        logger.log(tensorrt.ILogger.Severity.WARNING, text)
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(tensorrt, "Builder", builder)
+    with pytest.raises(UnavailableError, match="driver is missing or too old"):
+        TensorRtBuilder().build(model_file, tmp_path, spec)

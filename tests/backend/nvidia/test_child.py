@@ -50,6 +50,10 @@ def hang(request: None, log: LogSink, progress: ProgressSink) -> None:
     threading.Event().wait()
 
 
+def stumble(request: str, log: LogSink, progress: ProgressSink) -> None:
+    raise TypeError(request)
+
+
 def finish_and_hang(request: int, log: LogSink, progress: ProgressSink) -> int:
     threading.Thread(target=threading.Event().wait).start()  # not a daemon: the process cannot end by itself
     return request
@@ -113,6 +117,12 @@ def test_a_child_that_does_not_end_after_its_result_is_ended(monkeypatch: pytest
     monkeypatch.setattr("edgeseg.backend.nvidia.child._GOODBYE_S", 0.2)
     assert run_in_child(finish_and_hang, 7, what="building") == 7
     assert multiprocessing.active_children() == []
+
+
+def test_a_fault_is_one_line_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(EdgesegError, match=r"fault of edgeseg \(TypeError: unexpected\)"):
+        run_in_child(stumble, "unexpected", what="building")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_leaving_without_a_result_is_an_error() -> None:

@@ -68,7 +68,7 @@ class Device:
 
 
 def get_driver_version() -> int:
-    return 12040
+    return 13020
 
 
 def mem_get_info() -> tuple[int, int]:
