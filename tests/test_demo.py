@@ -15,6 +15,7 @@ from edgeseg.demo import DemoPlan, _gate
 TINY = """
 size = [96, 128]
 frames = 12
+val_frames = 2
 epochs = 1
 batch = 4
 crop = [64, 96]
