@@ -24,6 +24,20 @@ _BOARDS = (
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
+class TargetPeaks(msgspec.Struct, frozen=True, kw_only=True):
+    """What a board's GPU could do at most, for predictions: dense, without sparsity and without DLA.
+
+    Attributes:
+        macs_per_s: Multiply-adds per second by precision (an operation count halved).
+        bytes_per_s: Memory bandwidth.
+        source: Where the figures come from.
+    """
+
+    macs_per_s: dict[str, float]
+    bytes_per_s: float
+    source: str
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A target recipe, `engines/targets/NAME.toml`.
 
@@ -37,6 +51,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         forms: Exact form of each part of the graph that has several, by backend (see `edgeseg.graph.forms`).
         threads: CPU threads of an engine; 0 lets the runtime choose.
         options: Backend options, by backend.
+        peaks: Of the board, where they are published.
     """
 
     name: str = ""
@@ -48,6 +63,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     forms: dict[str, Forms] = {}
     threads: int = 0
     options: dict[str, dict[str, Option]] = {}
+    peaks: TargetPeaks | None = None
 
 
 def load_target(name: str, device: DeviceInfo) -> Target:

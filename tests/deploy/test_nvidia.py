@@ -200,3 +200,22 @@ def test_an_implicit_int8_engine_gets_the_float_graph_and_a_calibration_cache(
     for name, amax in found.items():
         item = job.ranges.tensors[name]
         assert 0 < amax <= max(abs(item.minimum), abs(item.maximum)) * 1.01
+
+
+@pytest.mark.parametrize("name", ["orin-nano", "orin-nx", "agx-orin"])
+def test_a_boards_peaks_are_those_of_its_cores(name: str) -> None:
+    """An Orin's tensor cores do 16 times the INT8 and 8 times the FP16 multiply-adds of its CUDA cores' FP32."""
+    peaks = load_target(name, DeviceInfo()).peaks
+    assert peaks is not None
+    assert peaks.macs_per_s["int8"] == pytest.approx(16 * peaks.macs_per_s["fp32"], rel=0.05)
+    assert peaks.macs_per_s["fp16"] == pytest.approx(8 * peaks.macs_per_s["fp32"], rel=0.05)
+    assert "data sheet" in peaks.source
+
+
+def test_every_recipe_loads() -> None:
+    from edgeseg.core.workspace import recipe_names
+
+    names = recipe_names("targets")
+    assert {"cpu", "rtx", "gpu", "orin-nano", "orin-nx", "agx-orin", "agx-thor", "jetpack5"} <= set(names)
+    for name in names:
+        assert load_target(name, DeviceInfo()).name == name
