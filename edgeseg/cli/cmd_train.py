@@ -23,6 +23,8 @@ from edgeseg.cli.ui import Ui, common_options
 @click.option("--init", help="Run folder (or zoo:NAME) whose weights are started from.")
 @click.option("--encoder-weights", help="FILE.safetensors, torchvision:NAME or timm:NAME for the encoder.")
 @click.option("--teacher", help="Run folder of a model that teaches this one.")
+@click.option("--qat", help="Exported run folder to fine-tune with the roundings of integers.")
+@click.option("--ranges", help="Range file for --qat.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, bit for bit.")
 @common_options
@@ -41,6 +43,8 @@ def command(
     init: str | None,
     encoder_weights: str | None,
     teacher: str | None,
+    qat: str | None,
+    ranges: str | None,
     device: str,
     resume: bool,
 ) -> None:
@@ -72,6 +76,8 @@ def command(
         init=init or "",
         encoder_weights=encoder_weights or "",
         teacher=teacher or "",
+        qat=qat or "",
+        ranges=ranges or "",
         resume=resume,
         device=device,
     )

@@ -30,6 +30,16 @@ def train_model(request: TrainRequest, progress: Progress | None = None) -> Path
         KeyboardInterrupt: Stopped; the checkpoint holds the last finished step.
     """
     require("torch", "torchvision", "safetensors", "tensorboard", "PIL", what="edgeseg train")
+    from edgeseg.train.request import kind_of
+
+    kind = kind_of(request)
+    if kind == "pretrain":
+        return pretrain_model(request, progress)
+    if kind == "qat":
+        require("onnx", what="edgeseg train --qat")
+        from edgeseg.train import fine_tune
+
+        return fine_tune.fine_tune(request, progress or Silent())
     from edgeseg.train import run
 
     return run.train(request, progress or Silent())

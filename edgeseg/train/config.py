@@ -232,6 +232,20 @@ class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _at_least("pretrain.frames", self.frames, 1)
 
 
+class QatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a quantisation-aware training started from.
+
+    Attributes:
+        model: The canonical graph.
+        ranges: Its ranges; the scales of activations stay fixed at them.
+        placement: Where integers are used: `cpu`, `nvidia`, or `none` to fine-tune in float for comparison.
+    """
+
+    model: str = ""
+    ranges: str = ""
+    placement: str = "cpu"
+
+
 class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The tables of a user's TOML file. `[model]` and `[input]` change single fields of the preset and its input."""
 
@@ -255,6 +269,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         encoder_weights: What the encoder's weights started from; empty for none.
         teacher: Run that taught; empty for none.
         pretrain: Set where the run learned without labels.
+        qat: Set where an exported graph learned on with the roundings of integers.
     """
 
     version: str
@@ -270,6 +285,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     loss: LossConfig
     distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
     pretrain: PretrainConfig | None = None
+    qat: QatConfig | None = None
 
 
 def _at_least(name: str, value: float, least: float) -> None:

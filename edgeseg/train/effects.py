@@ -44,7 +44,8 @@ def draw_effects(rng: np.random.Generator, config: AugmentConfig) -> Effects:
     """Draw one frame's effects; the number of draws does not depend on the config, so that recipes stay comparable."""
     blur, noise, weather = (float(rng.random()) for _ in range(3))
     strengths = rng.random(6)
-    kind = int(rng.integers(3)) if weather < config.weather else -1
+    drawn = int(rng.integers(3))
+    kind = drawn if weather < config.weather else -1
     return Effects(
         blur_sigma_px=0.3 + 1.7 * strengths[0] if blur < config.blur else 0.0,
         gamma=float(np.exp((2 * strengths[1] - 1) * config.gamma)),

@@ -48,7 +48,8 @@ def pretrain(request: TrainRequest, progress: Progress) -> Path:
         if world.leads:
             open_folder(request.out, config, ())
         world.wait()
-        return train_parts(request.out, config, model, parts, display, world=world)
+        train_parts(request.out, config, model, parts, display, world=world)
+    return request.out
 
 
 def pretraining_parts(config: RunConfig, train: Corpus, held_out: Corpus) -> Parts:

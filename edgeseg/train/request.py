@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import edgeseg
-from edgeseg.core.config import convert, load_config, to_tables, unknown_name
+from edgeseg.core.config import convert, load_config, read_toml, to_tables, unknown_name
 from edgeseg.core.errors import RequestError
 from edgeseg.core.types import Classes, Size
 from edgeseg.model import InputConfig, ModelConfig, preset, preset_names
@@ -31,6 +31,8 @@ class TrainRequest:
         init: What the weights start from: a run folder, `zoo:NAME` or a safetensors file; empty for nothing.
         encoder_weights: Weights of the encoder: a safetensors file, `torchvision:NAME` or `timm:NAME`; empty for none.
         teacher: Run folder of a model that teaches this one; empty for none.
+        qat: Run folder, exported as `model.onnx` in it, to fine-tune with the roundings of integers; empty for none.
+        ranges: Range file of that graph.
         resume: Go on with the run in `out`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
@@ -42,6 +44,8 @@ class TrainRequest:
     init: str = ""
     encoder_weights: str = ""
     teacher: str = ""
+    qat: str = ""
+    ranges: str = ""
     resume: bool = False
     device: str = "auto"
 
@@ -52,10 +56,7 @@ def read_recipe(request: TrainRequest) -> RecipeConfig:
     Raises:
         RequestError: The output folder exists, no data or model is named, or a value is refused.
     """
-    if request.out.exists():
-        raise RequestError(
-            "the run folder exists", value=request.out, fix=f"edgeseg train --out {request.out} --resume"
-        )
+    check_free(request.out)
     recipe = load_config(request.config, RecipeConfig, request.overrides)
     if not recipe.data.train:
         raise RequestError(
@@ -63,6 +64,12 @@ def read_recipe(request: TrainRequest) -> RecipeConfig:
         )
     resolve_model(request.model, recipe.model)
     return recipe
+
+
+def check_free(out: Path) -> None:
+    """Raise RequestError where the folder of a new run exists."""
+    if out.exists():
+        raise RequestError("the run folder exists", value=out, fix=f"edgeseg train --out {out} --resume")
 
 
 def resolve_model(name: str, fields: Mapping[str, object]) -> ModelConfig:
@@ -113,6 +120,15 @@ def resolve(
         distill=recipe.distill,
         pretrain=pretrain,
     )
+
+
+def kind_of(request: TrainRequest) -> str:
+    """What a request starts or goes on with: `qat`, `pretrain`, or `labels`."""
+    if request.qat:
+        return "qat"
+    file = request.out / "config.toml"
+    tables = read_toml(file) if request.resume and file.is_file() else {}
+    return next((kind for kind in ("qat", "pretrain") if kind in tables), "labels")
 
 
 def read_run_config(request: TrainRequest) -> RunConfig:

@@ -42,13 +42,14 @@ def train(request: TrainRequest, progress: Progress) -> Path:
         if world.leads:
             open_folder(request.out, config, corpora[1:])
         world.wait()
-        return train_parts(request.out, config, model, parts, display, world=world)
+        train_parts(request.out, config, model, parts, display, world=world)
+    return request.out
 
 
 def train_parts(
-    run: Path, config: RunConfig, model: SegModel, parts: Parts, progress: Progress, *, world: World
-) -> Path:
-    """Train a model on its parts in an open run folder, from its checkpoint where it has one."""
+    run: Path, config: RunConfig, model: nn.Module, parts: Parts, progress: Progress, *, world: World
+) -> nn.Module:
+    """Train a model on its parts in an open run folder, from its checkpoint where it has one; the averaged model."""
     device = next(model.parameters()).device
     trainer = Trainer(run, config.train, model, parts, bf16=uses_bf16(config, device), world=world)
     if checkpoint_file(run).is_file():
@@ -56,7 +57,7 @@ def train_parts(
     figures = trainer.run(progress)
     if world.leads:
         write_done(run, _summary(config, model, figures))
-    return run
+    return trainer.averaged
 
 
 def pick_device(name: str, world: World | None = None) -> torch.device:
