@@ -31,7 +31,8 @@ _FORMS = {
     "norm in parts": Forms(layer_norm="parts"),
     "pointwise as products": Forms(pointwise="matmul"),
     "up as 1x1 and shuffle": Forms(transposed="shuffle"),
-    "phases and parts": Forms(tail="phases", layer_norm="parts"),
+    "padded pixels": Forms(pad="pixels"),
+    "phases, parts, pixels": Forms(tail="phases", layer_norm="parts", pad="pixels"),
 }
 _WANTED: dict[str, tuple[Precision, ...]] = {"openvino": ("fp32", "bf16"), "onnxruntime": ("fp32",)}
 

@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 
 from edgeseg.core.errors import RequestError
-from edgeseg.core.types import InputFormat, Size, format_size
-from edgeseg.graph.geometry import FRAME, PIXELS, Geometry, Step, pad_steps, resize_steps, write_steps
+from edgeseg.core.types import InputFormat, format_size
+from edgeseg.graph.geometry import FRAME, PIXELS, Geometry, Step, plane_steps, write_steps
 from edgeseg.graph.ir import FLOAT, UINT8, Array, Graph, Node, Value, from_model
 from edgeseg.graph.meta import GEOMETRY_PREFIX, ModelMeta, meta_from_props, meta_props
 
@@ -120,35 +120,26 @@ def _write_planes(graph: Graph, meta: ModelMeta, input_format: InputFormat, rows
     assert meta.frame_size is not None
     batch = meta.batch or 1
     height, width = meta.frame_size
+    geometry = Geometry(stride=meta.stride, frame_size=meta.frame_size, layers_size=meta.layers_size)
+    cast: Step = ("Cast", {"to": FLOAT}, [])
     if input_format == "nv12":
         graph.inputs = [
             Value("y", UINT8, (batch, height, width, 1)),
             Value("uv", UINT8, (batch, height // 2, width // 2, 2)),
         ]
-        start: list[Step] = [("Cast", {"to": FLOAT}, []), ("Transpose", {"perm": [0, 3, 1, 2]}, [])]
-        _write_plane(graph, "y", LUMA, start, meta, (1, 1), 1)
-        _write_plane(graph, "uv", CHROMA, start, meta, (2, 2), rows)
+        write_steps(graph, "y", [cast, *plane_steps(graph, geometry, name=LUMA)], LUMA)
+        write_steps(graph, "uv", [cast, *plane_steps(graph, geometry, (2, 2), (rows, 2), CHROMA)], CHROMA)
         return
     # each four bytes are Y0 U Y1 V
     graph.inputs = [Value(FRAME, UINT8, (batch, height, width, 2))]
     value = graph.add("Cast", [FRAME], f"{_P}bytes", to=FLOAT)
     quads = graph.constant(f"{_P}quads", [batch, height, width // 2, 4])
     value = graph.add("Reshape", [value, quads], f"{_P}pairs")
-    luma = graph.constant(f"{_P}luma_shape", [batch, 1, height, width])
+    plane: Step = ("Reshape", {}, [graph.constant(f"{_P}luma_shape", [batch, height, width, 1])])
     first = graph.add("Gather", [value, graph.constant(f"{_P}luma_bytes", [0, 2])], f"{_P}luma", axis=3)
-    _write_plane(graph, first, LUMA, [("Reshape", {}, [luma])], meta, (1, 1), 1)
+    write_steps(graph, first, [plane, *plane_steps(graph, geometry, name=LUMA)], LUMA)
     second = graph.add("Gather", [value, graph.constant(f"{_P}chroma_bytes", [1, 3])], f"{_P}chroma", axis=3)
-    _write_plane(graph, second, CHROMA, [("Transpose", {"perm": [0, 3, 1, 2]}, [])], meta, (1, 2), rows)
-
-
-def _write_plane(graph: Graph, x: str, name: str, start: list[Step], meta: ModelMeta, sub: Size, rows: int) -> None:
-    """Resize and pad one plane.
-
-    Its pixels are `sub` frame pixels high and wide before the resize, and `rows` of the layers' pixels high after it.
-    """
-    geometry = Geometry(stride=meta.stride, frame_size=meta.frame_size, layers_size=meta.layers_size)
-    resize = resize_steps(graph, geometry, sub, name)
-    write_steps(graph, x, [*start, *resize, *pad_steps(graph, geometry, (rows, sub[1]), name)], name)
+    write_steps(graph, second, plane_steps(graph, geometry, (1, 2), (rows, 2), CHROMA), CHROMA)
 
 
 # ---------------------------------------------------------------- planes to the network

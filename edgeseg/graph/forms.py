@@ -34,12 +34,15 @@ class Forms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             faster without the transpositions around it.
         tail: Enlarged logits and ArgMax, or ArgMax of each phase of the enlargement and depth-to-space of the winners;
             needs a fixed size.
+        pad: Padding of planes behind the transposition, which TensorRT fuses into one kernel; or of whole pixels before
+            it, so that they reach the stem channels-last, as CPU convolutions want them. Needs a fixed size.
     """
 
     transposed: Literal["node", "shuffle"] = "node"
     pointwise: Literal["conv", "matmul"] = "conv"
     layer_norm: Literal["node", "parts"] = "node"
     tail: Literal["argmax", "phases"] = "argmax"
+    pad: Literal["planes", "pixels"] = "planes"
 
 
 def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
@@ -58,6 +61,8 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
         decompose_layer_norms(graph)
     if forms.tail == "phases":
         write_phases(graph)
+    if forms.pad == "pixels":
+        pad_pixels(graph)
     meta = meta_from_props(graph.props)
     chosen = {name: value for name, value in msgspec.structs.asdict(forms).items() if value != getattr(Forms(), name)}
     changed = msgspec.structs.replace(
@@ -65,6 +70,28 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
     )
     graph.props = {**graph.props, **meta_props(changed)}
     return graph.to_model()
+
+
+# ---------------------------------------------------------------- padding
+
+
+def pad_pixels(graph: Graph) -> None:
+    """Padding by constants right behind a transposition to NCHW moves before it, in place."""
+    producers, readers = graph.producers(), graph.consumers()
+    for node in [node for node in graph.nodes if node.op == "Pad" and node.inputs[1] in graph.constants]:
+        before = producers.get(node.inputs[0])
+        if (
+            before is None
+            or before.op != "Transpose"
+            or before.attrs["perm"] != TO_NCHW
+            or len(readers[before.name]) > 1
+        ):
+            continue
+        pads = graph.constants[node.inputs[1]].reshape(2, 4)[:, [0, 2, 3, 1]].reshape(-1)
+        constant = graph.constant(f"{node.inputs[1]}.nhwc", np.ascontiguousarray(pads))
+        graph.remove([before, node])
+        padded = graph.add("Pad", [before.inputs[0], constant], f"{before.name}.padded", **node.attrs)
+        graph.add("Transpose", [padded], node.name, perm=TO_NCHW)
 
 
 # ---------------------------------------------------------------- transposed convolution

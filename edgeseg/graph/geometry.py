@@ -198,8 +198,8 @@ def _frame_dims(geometry: Geometry) -> tuple[Dim, Dim]:
 
 
 def _write_input(graph: Graph, geometry: Geometry) -> None:
-    steps: list[Step] = [("Cast", {"to": FLOAT}, []), ("Transpose", {"perm": [0, 3, 1, 2]}, [])]
-    write_steps(graph, FRAME, [*steps, *resize_steps(graph, geometry), *pad_steps(graph, geometry)], PIXELS)
+    cast: Step = ("Cast", {"to": FLOAT}, [])
+    write_steps(graph, FRAME, [cast, *plane_steps(graph, geometry)], PIXELS)
 
 
 def write_steps(graph: Graph, x: str, steps: list[Step], name: str) -> None:
@@ -210,15 +210,27 @@ def write_steps(graph: Graph, x: str, steps: list[Step], name: str) -> None:
         x = graph.add(op, [x, *extra], name if last else f"{prefix}{op.lower()}{number}", **attrs)
 
 
-def pad_steps(graph: Graph, geometry: Geometry, sub: Size = (1, 1), name: str = PIXELS) -> list[Step]:
-    """What pads a plane to a multiple of the stride.
+def plane_steps(
+    graph: Graph, geometry: Geometry, sub: Size = (1, 1), padded_sub: Size = (1, 1), name: str = PIXELS
+) -> list[Step]:
+    """What makes of a float plane [N, H, W, C] what the layers see, [N, C, h, w].
+
+    In this order TensorRT makes one kernel of all of it; `edgeseg.graph.forms` has another for CPUs.
 
     Args:
         graph: Gets the constants.
         geometry: Sizes in frame pixels.
-        sub: Height and width of the plane's pixels, in frame pixels: (2, 2) for the chroma of NV12.
+        sub: Height and width of the plane's pixels, in frame pixels: (2, 2) for the chroma of NV12, (1, 2) of YUYV.
+        padded_sub: The same behind the resize, in pixels of the layers.
         name: Tensor that will be written; distinguishes the planes' constants.
     """
+    to_nchw: Step = ("Transpose", {"perm": [0, 3, 1, 2]}, [])
+    resize = _resize_steps(graph, geometry, sub, padded_sub, name)
+    return [to_nchw, *resize, *_pad_steps(graph, geometry, padded_sub, name)]
+
+
+def _pad_steps(graph: Graph, geometry: Geometry, sub: Size, name: str) -> list[Step]:
+    """To a multiple of the stride."""
     prefix = _prefix(name)
     inner, padded = geometry.inner_size, geometry.padded_size
     if inner is not None and padded is not None:
@@ -237,34 +249,27 @@ def pad_steps(graph: Graph, geometry: Geometry, sub: Size = (1, 1), name: str = 
     return [("Pad", {"mode": "edge"}, [pads])]
 
 
-def resize_steps(graph: Graph, geometry: Geometry, sub: Size = (1, 1), name: str = PIXELS) -> list[Step]:
-    """What brings a plane from the frame's size to the layers'; arguments as in `pad_steps`.
-
-    Chroma ends at half the layers' sides: with `sub` (1, 2) its height is halved as well.
-    """
+def _resize_steps(graph: Graph, geometry: Geometry, sub: Size, padded_sub: Size, name: str) -> list[Step]:
+    """From the frame's size to the layers'."""
     if geometry.layers_size is None or geometry.frame_size is None or geometry.layers_size == geometry.frame_size:
         return []
     prefix = _prefix(name)
-    halves = 2 if max(sub) > 1 else 1
-    sides = [
-        (frame // part, layers // halves)
-        for frame, layers, part in zip(geometry.frame_size, geometry.layers_size, sub, strict=True)
-    ]
+    before = [frame // side for frame, side in zip(geometry.frame_size, sub, strict=True)]
+    after = [layers // side for layers, side in zip(geometry.layers_size, padded_sub, strict=True)]
     steps: list[Step] = []
     # a linear Resize reads two pixels a side, so it aliases beyond a factor of 2; the mean of whole cells does not
-    cells = [max(1, before // after) if before > 2 * after else 1 for before, after in sides]
-    pooled = [math.ceil(before / cell) for (before, _), cell in zip(sides, cells, strict=True)]
-    spare = [cell * count - before for (before, _), cell, count in zip(sides, cells, pooled, strict=True)]
+    cells = [large // small if large > 2 * small else 1 for large, small in zip(before, after, strict=True)]
+    pooled = [math.ceil(large / cell) for large, cell in zip(before, cells, strict=True)]
+    spare = [cell * count - large for large, cell, count in zip(before, cells, pooled, strict=True)]
     if any(spare):
         pads = graph.constant(f"{prefix}cell_pads", [0, 0, 0, 0, 0, 0, *spare])
         steps.append(("Pad", {"mode": "edge"}, [pads]))
     if cells != [1, 1]:
         steps.append(("AveragePool", {"kernel_shape": cells, "strides": cells}, []))
-    wanted = [after for _, after in sides]
-    if pooled != wanted:
+    if pooled != after:
         # scales, not sizes: an incomplete last cell must not stretch the picture
-        exact = [after * cell / before for (before, after), cell in zip(sides, cells, strict=True)]
-        scales = [_scale(*item) for item in zip(exact, pooled, wanted, strict=True)]
+        exact = [small * cell / large for large, small, cell in zip(before, after, cells, strict=True)]
+        scales = [_scale(*item) for item in zip(exact, pooled, after, strict=True)]
         constant = graph.constant(f"{prefix}scales", np.array([1, 1, *scales], np.float32))
         attrs = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         steps.append(("Resize", attrs, ["", constant]))

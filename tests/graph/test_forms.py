@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeseg.graph import apply_forms, fix_frame_size, read_meta
+from edgeseg.graph import apply_forms, camera_input, fix_frame_size, make_variant, read_meta
 from edgeseg.graph.forms import Forms, merge_shuffled, shuffle_transposed
 from edgeseg.graph.geometry import SCORES
 from edgeseg.graph.ir import from_model
@@ -92,6 +92,26 @@ def test_a_decomposed_norm_needs_no_transposition():
     after = apply_forms(fix_frame_size(sample_model(norm="layer"), SIZE), Forms(layer_norm="parts"))
     assert "LayerNormalization" not in _ops(after)
     assert _ops(after).count("Transpose") == 1
+
+
+@pytest.mark.parametrize("input_format", ["bgr", "nv12", "yuyv"])
+def test_padding_moves_before_the_transposition(run, picture, input_format):
+    size = (38, 54)
+    model = camera_input(fix_frame_size(sample_model(), size), input_format)
+    after = apply_forms(model, Forms(pad="pixels"))
+    last = {node.name: node.op_type for node in after.graph.node if node.name.startswith("pixels")}
+    assert set(last.values()) == {"Transpose"}
+    frames = picture(*size)
+    y, uv = frames[..., :1], frames[:, ::2, ::2, 1:]
+    feeds = {"bgr": {"frame": frames}, "nv12": {"y": y, "uv": uv}, "yuyv": {"frame": frames[..., :2]}}[input_format]
+    np.testing.assert_array_equal(run(model, feeds, SCORES)[SCORES], run(after, feeds, SCORES)[SCORES])
+    typed = make_variant(after, "typed", "fp16")
+    assert np.mean(run(after, feeds)["mask"] == run(typed, feeds)["mask"]) > 0.98
+
+
+def test_padding_behind_a_resize_stays():
+    model = fix_frame_size(sample_model(), SIZE, (20, 30))
+    assert _ops(apply_forms(model, Forms(pad="pixels"))) == _ops(model)
 
 
 # ---------------------------------------------------------------- the tail
