@@ -2,6 +2,7 @@
 
 A rewrite keeps the names of tensors that other layers read, so ranges measured on the canonical graph serve every form.
 They are applied to a model before Q/DQ nodes are inserted; the choice is kept in the model's metadata.
+`tools/compare_forms.py` measures them.
 """
 
 from __future__ import annotations

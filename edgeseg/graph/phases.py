@@ -5,7 +5,8 @@ of the f x f pixels of a cell: that many depthwise convolutions, each followed b
 winners alone. The enlarged logits, eleven planes for eleven classes, never exist.
 
 OpenVINO spends 28 % (BF16) to 42 % (FP32) of edge-s on Resize and ArgMax: its Resize is slow for few channels, and its
-FP32 ArgMax over channels that lie innermost takes 4 ms; over flattened planes it takes a sixth.
+FP32 ArgMax over channels that lie innermost takes 4 ms; over flattened planes it takes a sixth (360x480, two threads of
+an AVX-512 CPU; tools/compare_forms.py measures both forms).
 """
 
 from __future__ import annotations
