@@ -31,6 +31,7 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
         against: A bundle, ONNX file, `zoo:NAME` or saved result to compare with.
         layers: Also profile the layers and place them under the device's roof.
         peers: Also run the same network in other runtimes, in turns with the engine.
+        torch_run: RUN folder to compare with in torch, eager and compiled; implies `peers`.
         cold: Also time the first mask of a fresh process.
         loadgen: MLPerf LoadGen scenarios to run as well.
         data: Labelled data to score the engine on.
@@ -43,6 +44,7 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
     against: str | None = None
     layers: bool = False
     peers: bool = False
+    torch_run: str | None = None
     cold: bool = False
     loadgen: tuple[Scenario, ...] = ()
     data: str | None = None

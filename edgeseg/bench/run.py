@@ -15,11 +15,12 @@ from edgeseg.bench.layers import profile_bundle
 from edgeseg.bench.loadgen_result import LoadGenResult
 from edgeseg.bench.monitor import Readings, monitored
 from edgeseg.bench.paced import PacedSamples, measure_paced, paced_source, street_source
-from edgeseg.bench.peers import compare_peers, find_peers
+from edgeseg.bench.peers import PeerResult, compare_peers, find_peers
 from edgeseg.bench.request import BenchRequest, BenchTarget
 from edgeseg.bench.result import BenchResult, CaptureToMask, EngineInfo, WarmUpInfo, missing_percentiles
 from edgeseg.bench.samples import save_samples
 from edgeseg.bench.sustained import sustained
+from edgeseg.bench.trtexec_peer import run_trtexec
 from edgeseg.core.clock import wall_iso
 from edgeseg.core.deps import require
 from edgeseg.core.device import fingerprint
@@ -53,7 +54,7 @@ def run_bench(request: BenchRequest, target: BenchTarget, samples_file: Path, pr
     against = compare_with(other, target, engine, frames, duration_s=half_s, progress=progress) if other else None
     loadgen = _loadgen(request, target, frames, samples_file, progress)
     return msgspec.structs.replace(
-        _with_inside(result, request, target, frames, progress),
+        _with_inside(result, request, target, engine, frames, progress),
         against=against,
         loadgen=loadgen,
         accuracy=score(target, dataset, progress) if dataset else None,
@@ -61,7 +62,12 @@ def run_bench(request: BenchRequest, target: BenchTarget, samples_file: Path, pr
 
 
 def _with_inside(
-    result: BenchResult, request: BenchRequest, target: BenchTarget, frames: list[U8], progress: Progress
+    result: BenchResult,
+    request: BenchRequest,
+    target: BenchTarget,
+    engine: Samples,
+    frames: list[U8],
+    progress: Progress,
 ) -> BenchResult:
     """What only a bundle has: layers, peers, a cold start."""
     bundle = target.bundle
@@ -70,13 +76,27 @@ def _with_inside(
     if request.layers:
         times, roof = profile_bundle(bundle, frames, progress)
         result = msgspec.structs.replace(result, layer_times=times, roofline=roof)
-    if request.peers:
-        half_s = request.duration_s / 2
-        peers = compare_peers(target, find_peers(target), frames, duration_s=half_s, progress=progress)
-        result = msgspec.structs.replace(result, peers=peers)
+    if request.peers or request.torch_run:
+        result = msgspec.structs.replace(result, peers=_peers(request, target, engine, frames, progress))
     if request.cold:
         result = msgspec.structs.replace(result, cold=measure_cold(bundle.path, progress))
     return result
+
+
+def _peers(
+    request: BenchRequest, target: BenchTarget, engine: Samples, frames: list[U8], progress: Progress
+) -> list[PeerResult]:
+    """Peers in turns with the engine, and trtexec where it has a plan to run."""
+    half_s = request.duration_s / 2
+    peers = find_peers(target)
+    if request.torch_run:
+        require("torch", what="edgeseg bench --torch")
+        from edgeseg.bench.torch_peer import torch_peers
+
+        peers += torch_peers(Path(request.torch_run))
+    results = compare_peers(target, peers, frames, duration_s=half_s, progress=progress)
+    second = run_trtexec(target, engine, duration_s=half_s)
+    return [*results, second] if second else results
 
 
 def _loadgen(
@@ -100,7 +120,7 @@ def _loadgen(
 def _check(request: BenchRequest, target: BenchTarget) -> None:
     if request.loadgen:
         require("mlperf_loadgen", what="edgeseg bench --loadgen")
-    asked = [name for name in ("layers", "peers", "cold") if getattr(request, name)]
+    asked = [name for name in ("layers", "peers", "torch_run", "cold") if getattr(request, name)]
     if asked and target.bundle is None:
         raise RequestError("these need a bundle", value=", ".join(asked), allowed="a bundle, an ONNX file or zoo:NAME")
 

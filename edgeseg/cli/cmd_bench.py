@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--split", default="val", show_default=True, help="Split of --data.")
 @click.option("--layers", is_flag=True, help="Also profile the layers, and place them under the device's roof.")
 @click.option("--peers", is_flag=True, help="Also run the same network in other runtimes, in turns.")
+@click.option("--torch", "torch_run", metavar="RUN", help="Peers in torch too, eager and compiled, from a RUN folder.")
 @click.option("--cold", is_flag=True, help="Also time fresh processes from start to first mask.")
 @click.option(
     "--loadgen", multiple=True, metavar="SCENARIO", help="Also MLPerf LoadGen: SingleStream, MultiStream, Offline."
