@@ -1,0 +1,100 @@
+"""Several processes: their norm is that of the whole batch, their run is that of one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+from edgeseg.core.errors import RequestError
+from edgeseg.train import train_model
+from edgeseg.train.record import read_metrics
+from edgeseg.train.request import TrainRequest
+from edgeseg.train.world import SyncBatchNorm, World, share_out
+
+from .conftest import tiny_overrides
+
+NOISE = 0.02
+"""Largest relative distance of two loss curves. What differs between one process and two with half the batch each: the
+cross-entropy is a mean of two means (the halves differ in labelled pixels), Dice, Lovász and stochastic depth see
+halves, and sums are rounded in another order."""
+
+
+def _norm_worker(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    x = torch.load(f"{folder}/x.pt")[rank::2].requires_grad_()
+    norm = SyncBatchNorm(3)
+    y = norm(x)
+    (y * torch.arange(y.numel()).view_as(y) * (rank + 1)).sum().backward()
+    torch.save({"y": y.detach(), "grad": x.grad, "var": norm.running_var}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_the_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    x = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    torch.save(x, tmp_path / "x.pt")
+    mp.spawn(_norm_worker, args=(str(tmp_path),), nprocs=2)
+    whole = nn.BatchNorm2d(3)
+    x.requires_grad_()
+    y = whole(x)
+    halves = [torch.arange(y[rank::2].numel()).view_as(y[rank::2]) * (rank + 1) for rank in range(2)]
+    sum((y[rank::2] * halves[rank]).sum() for rank in range(2)).backward()
+    assert x.grad is not None
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(found["y"], y[rank::2].detach())
+        torch.testing.assert_close(found["grad"], x.grad[rank::2], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found["var"], whole.running_var)
+
+
+def torchrun(processes: int, *args: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", "edgeseg", "train", *args, "--quiet"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def losses(run: Path) -> list[float]:
+    return [float(str(line["loss"])) for line in read_metrics(run)]
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_curve_of_one(tmp_path: Path, folder_data: str) -> None:
+    tables = tiny_overrides(folder_data, epochs=6)
+    tables = {**tables, "model": {**tables["model"], "drop_path": 0.0}, "loss": {"label_smoothing": 0.05}}
+    one = train_model(TrainRequest(out=tmp_path / "one", model="edge-s", overrides=tables, device="cpu"))
+    fields = [
+        f"--set={name}.{field}={_toml(value)}" for name, table in tables.items() for field, value in table.items()
+    ]
+    torchrun(2, "--model", "edge-s", "--out", str(tmp_path / "two"), "--device", "cpu", *fields)
+    assert losses(tmp_path / "two") == pytest.approx(losses(one), rel=NOISE)
+
+    # and on another number of processes it goes on where it stood
+    torchrun(
+        2, "--model", "edge-s", "--out", str(tmp_path / "moved"), "--device", "cpu", *fields, "--set=train.epochs=3"
+    )
+    longer = {"train": {"epochs": 6}}
+    train_model(TrainRequest(out=tmp_path / "moved", resume=True, device="cpu", overrides=longer))
+    assert len(losses(tmp_path / "moved")) == 6
+
+
+def test_a_batch_that_does_not_divide() -> None:
+    with pytest.raises(RequestError, match="multiple of the 3 processes"):
+        share_out(nn.Conv2d(1, 1, 1), World(0, 3), batch=8)
+
+
+def _toml(value: object) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
