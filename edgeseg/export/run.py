@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 import numpy as np
@@ -122,12 +122,20 @@ def run_facts(run: Path) -> RunFacts:
     """Training data and scores of a run; scores are empty where it is not complete."""
     file = run / "config.toml"
     data = read_toml(file).get("data", {})
-    trained_on = f"{data.get('train', '')} {data.get('split', '')}".strip() if isinstance(data, Mapping) else ""
+    trained_on = ""
+    if isinstance(data, Mapping):
+        trained_on = f"{portable(str(data.get('train', '')))} {data.get('split', '')}".strip()
     done = run / "done.json"
     summary = msgspec.json.decode(done.read_bytes(), type=dict[str, object]) if done.is_file() else {}
     return RunFacts(
         trained_on=trained_on, metrics=dict(_flat(summary.get("scores", {}))), config_sha256=sha256_file(file)
     )
+
+
+def portable(spec: str) -> str:
+    """A data specification without where it lies on this machine: `camvid:/home/me/CamVid` is `camvid:CamVid`."""
+    kind, colon, place = spec.partition(":")
+    return f"{kind}{colon}{PurePath(place).name}" if PurePath(place).parts[1:] else spec
 
 
 def run_frames(run: Path) -> Iterator[U8]:

@@ -6,6 +6,7 @@ import pytest
 from edgeseg.core.errors import GateError, RequestError
 from edgeseg.export import describe_run, emit, export_run
 from edgeseg.export.parity import Parity
+from edgeseg.export.run import portable
 from edgeseg.graph import load_model, read_meta
 
 
@@ -93,3 +94,17 @@ def test_a_run_is_described_by_the_graph_it_would_export(make_run, tmp_path):
     assert summary.parameters == report.parameters
     assert summary.metadata.weights_sha256 == report.weights_sha256
     assert 0 < summary.effective_field <= max(summary.receptive_field)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("camvid:/home/me/data/CamVid", "camvid:CamVid"),
+        ("folder:sets/yard", "folder:yard"),
+        ("camvid:CamVid", "camvid:CamVid"),
+        ("street:seed=1,frames=200", "street:seed=1,frames=200"),
+        ("", ""),
+    ],
+)
+def test_no_path_of_this_machine_gets_into_a_model(spec, said):
+    assert portable(spec) == said
