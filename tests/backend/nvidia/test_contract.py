@@ -279,10 +279,8 @@ def test_no_plugin_library_is_loaded_and_host_code_is_never_allowed() -> None:
                 assert node.value.value is False
 
 
-@pytest.mark.parametrize(
-    "package", ["tensorrt", "tensorrt_bindings", "tensorrt_rtx_bindings", "pycuda", "pycuda.driver", "cuda", "torch"]
-)
-def test_importing_the_room_imports_no_vendor_package(package: str) -> None:
-    code = "import sys, edgeseg.backend, edgeseg.backend.nvidia.builder as b; print(sorted(sys.modules))"
+def test_importing_the_room_imports_no_vendor_package() -> None:
+    code = "import sys, edgeseg.backend, edgeseg.backend.nvidia.builder; print(*{n.split('.')[0] for n in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert f"'{package}'" not in done.stdout
+    vendors = {"tensorrt", "tensorrt_bindings", "tensorrt_rtx_bindings", "pycuda", "cuda", "torch"}
+    assert not vendors & set(done.stdout.split())

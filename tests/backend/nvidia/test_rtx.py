@@ -30,9 +30,10 @@ from edgeseg.graph.forms import Forms
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.model import InputConfig, ModelConfig, build_model, preset
-from edgeseg.quant import load_ranges, quantize
+from edgeseg.quant import load_ranges
 from edgeseg.quant.histogram import Histogram
 from edgeseg.quant.placement import NVIDIA_TYPED, calibration_tensors
+from edgeseg.quant.quantization import quantize
 from edgeseg.quant.ranges import FrameReport, Ranges, tensor_range
 from edgeseg.quant.thresholds import Method
 
@@ -74,21 +75,26 @@ def some_ranges(model: onnx.ModelProto) -> Ranges:
     """Ranges as if every tensor were normal: where integers go does not depend on the values."""
     histogram = Histogram()
     histogram.add(np.random.default_rng(0).normal(size=4096).astype(np.float32))
-    one = tensor_range(histogram)
+    one = tensor_range(histogram, np.zeros(1))
+    names = {name for root, others in calibration_tensors(from_model(model)).items() for name in (root, *others)}
     return Ranges(
         model="test",
         weights_sha256=read_meta(model).weights_sha256,
         layers_size=SIZE,
         method=Method(name="minmax"),
         frames=FrameReport(source="synthetic", sha256="0", count=1, offered=1),
-        tensors=dict.fromkeys(calibration_tensors(from_model(model)), one),
+        tensors=dict.fromkeys(names, one),
     )
+
+
+def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
+    return quantize(model, some_ranges(model), NVIDIA_TYPED, bias_correction=False)
 
 
 def variant(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     fixed = fix_frame_size(model, SIZE)
     if precision == "int8":
-        fixed = quantize(fixed, some_ranges(fixed), NVIDIA_TYPED)
+        fixed = quantised(fixed)
     return make_variant(fixed, "typed", precision)
 
 
@@ -175,7 +181,7 @@ def test_products_as_matrices_give_int8_without_a_float_copy(tmp_path: Path) -> 
     fixed = fix_frame_size(canonical(SMALL), SIZE)
     for form, kind in (("conv", "fp32"), ("matmul", "fp16")):
         model = apply_forms(fixed, Forms(pointwise=form))
-        model = make_variant(quantize(model, some_ranges(model), NVIDIA_TYPED), "typed", "int8")
+        model = make_variant(quantised(model), "typed", "int8")
         _, result = compile_model(tmp_path, model, "int8")
         wide = {
             out for k in result.kernels if k.precision == "int8" and "pw1" in " ".join(k.nodes) for out in k.outputs
@@ -200,7 +206,7 @@ def test_every_zoo_model_builds_in_int8_with_its_own_ranges(name: str, tmp_path:
 def test_camera_formats_build(tmp_path: Path, input_format: Any, precision: Precision) -> None:
     model = camera_input(fix_frame_size(canonical(SMALL), SIZE), input_format)
     if precision == "int8":
-        model = quantize(model, some_ranges(model), NVIDIA_TYPED)
+        model = quantised(model)
     _, result = compile_model(tmp_path, make_variant(model, "typed", precision), precision)
     assert result.multiplying.get(precision, 0) > 0
 
