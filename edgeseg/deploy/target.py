@@ -6,7 +6,7 @@ import msgspec
 
 from edgeseg.core.config import load_config
 from edgeseg.core.deps import probe_package
-from edgeseg.core.errors import RequestError
+from edgeseg.core.errors import RequestError, UnavailableError
 from edgeseg.core.types import DeviceInfo, Precision
 from edgeseg.core.workspace import find_recipe
 from edgeseg.graph.forms import Forms
@@ -44,6 +44,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: The file's stem.
         description: For people.
+        board: Part of the module's name by device tree, where plans can be built on the board alone.
         backends: Backends that may build for it; the fastest installed one is taken.
         precisions: Precisions that `auto` considers.
         precision: What is built unless a build says otherwise.
@@ -56,6 +57,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = ""
     description: str = ""
+    board: str = ""
     backends: tuple[str, ...]
     precisions: tuple[Precision, ...]
     precision: Precision | str = AUTO
@@ -77,6 +79,21 @@ def load_target(name: str, device: DeviceInfo) -> Target:
     if target.placement == "cpu" and not _VNNI & set(device.cpu_features) and device.machine in ("x86_64", "AMD64"):
         return msgspec.structs.replace(target, placement="cpu-avx2")
     return target
+
+
+def check_board(target: Target, device: DeviceInfo) -> None:
+    """Refuse to build a board's plan elsewhere: it would be one for the GPU of this machine.
+
+    Raises:
+        UnavailableError: Names both machines.
+    """
+    if target.board and target.board not in (device.board or ""):
+        raise UnavailableError(
+            "a plan is built on the board that runs it",
+            value=f"this is {device.board or device.gpu or device.cpu}",
+            allowed=f"the target {target.name} is built on a Jetson {target.board}",
+            fix=f"edgeseg build MODEL --target {target.name}, on the board",
+        )
 
 
 def _own_target(device: DeviceInfo) -> str:

@@ -16,7 +16,7 @@ from edgeseg.core.errors import CapabilityError, UnavailableError
 from edgeseg.core.types import DeviceInfo
 from edgeseg.deploy import BuildRequest, build_bundle
 from edgeseg.deploy.candidates import _artefact
-from edgeseg.deploy.target import load_target
+from edgeseg.deploy.target import check_board, load_target
 
 from .conftest import SIZE
 
@@ -119,14 +119,15 @@ def test_auto_is_the_boards_own_recipe(board: str | None, target: str) -> None:
     assert load_target("auto", device).name == target
 
 
-def test_a_board_without_tensorrt_names_the_remedy(workplace: Path, tmp_path: Path) -> None:
-    if importlib.util.find_spec("tensorrt") is not None:
-        pytest.skip("TensorRT is installed here")
+def test_a_boards_plan_is_built_on_the_board(workplace: Path, tmp_path: Path) -> None:
     from edgeseg.core.progress import Silent
 
     request = BuildRequest(model=str(workplace / "model.onnx"), target="orin-nx", precision="fp16", frame_size=SIZE)
-    with pytest.raises(UnavailableError, match="no backend of the target orin-nx is installed"):
+    with pytest.raises(UnavailableError, match=r"built on the board that runs it.*Jetson Orin NX"):
         build_bundle(request, tmp_path / "bundle", Silent())
+    here = DeviceInfo(machine="aarch64", board="Jetson Orin NX", gpu="Jetson Orin NX (integrated)")
+    check_board(load_target("orin-nx", here), here)
+    check_board(load_target("rtx", here), DeviceInfo())
 
 
 def test_jetpack5_is_the_graph_and_the_line_that_builds_it(workplace: Path, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_jetpack5_is_the_graph_and_the_line_that_builds_it(workplace: Path, tmp_
 
     request = BuildRequest(model=str(workplace / "model.onnx"), target="jetpack5", precision="fp16", frame_size=SIZE)
     path = build_bundle(request, tmp_path / "bundle", Silent()).bundle
-    assert "/usr/src/tensorrt/bin/trtexec --onnx=engine.onnx" in (path / "build_plan.sh").read_text()
+    assert '/usr/src/tensorrt/bin/trtexec --onnx="$here/engine.onnx"' in (path / "build_plan.sh").read_text()
     bundle = open_bundle(path)
     assert bundle.manifest.verified is False
     with pytest.raises(CapabilityError, match=r"build_plan\.sh"):

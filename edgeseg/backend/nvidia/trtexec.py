@@ -19,8 +19,11 @@ MODEL_FILE = "engine.onnx"
 SCRIPT_FILE = "build_plan.sh"
 PLAN_FILE = "engine.plan"
 _SCRIPT = """#!/bin/sh
-# Run this on the board: it writes {plan} beside itself.
-cd "$(dirname "$0")" && {line}
+# Run this on the board: sh build_plan.sh [PLAN]. It writes PLAN, by default {plan} in the current folder,
+# and nothing into the bundle, whose sums then still hold.
+here="$(cd "$(dirname "$0")" && pwd)"
+plan="${{1:-{plan}}}"
+exec {line}
 """
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
 """Where JetPack installs it; pip wheels do not have it."""
@@ -81,7 +84,11 @@ class TrtexecBuilder:
         line = trtexec_line(MODEL_FILE, PLAN_FILE, spec.precision, workspace_mb=int(options["workspace_mb"]))
         with atomic_file(folder / MODEL_FILE) as temporary:
             shutil.copyfile(model, temporary)
-        write_text(folder / SCRIPT_FILE, _SCRIPT.format(plan=PLAN_FILE, line=line))
+        # the script's own variables go where the plain line has the names
+        script = line.replace(f"--onnx={MODEL_FILE}", f'--onnx="$here/{MODEL_FILE}"')
+        script = script.replace(f"--saveEngine={PLAN_FILE}", '--saveEngine="$plan"')
+        script = script.replace("--timingCacheFile=engine.timing", '--timingCacheFile="$plan.timing"')
+        write_text(folder / SCRIPT_FILE, _SCRIPT.format(plan=PLAN_FILE, line=script))
         return BuiltEngine(
             file=MODEL_FILE,
             backend=self.name,

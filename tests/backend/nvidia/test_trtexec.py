@@ -43,8 +43,11 @@ def test_the_bundle_of_a_board_that_edgeseg_does_not_run_on_is_the_graph_and_a_s
     built = builder.build(model_file, folder, fp16)
     assert {file.name for file in folder.iterdir()} == {"engine.onnx", "build_plan.sh"}
     assert not built.can_run_here
-    script = (folder / "build_plan.sh").read_text().replace(TRTEXEC, "echo")
-    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("--onnx=engine.onnx --saveEngine=engine.plan --fp16")
+    script = folder / "build_plan.sh"
+    script.write_text(script.read_text().replace(f"exec {TRTEXEC}", "exec echo"))
+    for arguments, plan in (([], "engine.plan"), (["/data/my plan"], "/data/my plan")):
+        done = subprocess.run(["sh", str(script), *arguments], cwd="/", capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(f"--onnx={folder}/engine.onnx --saveEngine={plan} --fp16")
+        assert f"--timingCacheFile={plan}.timing" in done.stdout
     with pytest.raises(CapabilityError, match=r"build_plan\.sh"):
         builder.open(folder / built.file, fp16)
