@@ -87,7 +87,9 @@ def compare(engine: str, video: Path, rounds: int, frames: int) -> dict[str, flo
             path = Path(folder) / "one.mp4"
             both = 1e3 / _timed(lambda path=path: _one_thread(make(), video, frames, path), frames)[0]  # type: ignore[misc]
             keep("one thread + overlay frames/s", both)
-            keep("edgeseg live + overlay frames/s", _live(make(), video, frames, [VideoSink(Path(folder) / "live.mp4")]))
+            keep(
+                "edgeseg live + overlay frames/s", _live(make(), video, frames, [VideoSink(Path(folder) / "live.mp4")])
+            )
     return {"cores": cores, **{name: statistics.median(values) for name, values in measured.items()}}
 
 
@@ -157,7 +159,7 @@ class _Endless:
         self._count = count
         self._number = -1
 
-    def open(self):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def open(self):  # type: ignore[no-untyped-def]
         return self._source.open()
 
     def grab(self) -> bool:
@@ -170,7 +172,7 @@ class _Endless:
             return self._source.grab()
         return True
 
-    def retrieve(self, out_hwc: U8 | None = None):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def retrieve(self, out_hwc: U8 | None = None):  # type: ignore[no-untyped-def]
         from dataclasses import replace
 
         return replace(self._source.retrieve(out_hwc), id=self._number)

@@ -303,6 +303,7 @@ def rtsp_server() -> Iterator[Callable[[int], subprocess.Popen[str]]]:
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_rtsp_through_ffmpeg_and_a_server_that_dies(
     rtsp_server: Callable[[int], subprocess.Popen[str]], unused_port: int
 ) -> None:

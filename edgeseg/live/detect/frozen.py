@@ -17,13 +17,13 @@ from edgeseg.core.types import U8, Frame, State
 from edgeseg.live.detect.verdict import Verdict
 
 _RECENT = 8  # a loop of up to so many frames is found
-_STRIDE = 61  # prime, so that the samples do not line up with columns
+_STRIDE = 251  # prime, so that the samples do not line up with columns
 
 
 class Novelty:
     """Tells whether a picture is byte-identical to one of the last few.
 
-    A hash of every 61st byte decides nearly always; a hash of all bytes is computed only for pictures whose samples
+    A hash of every 251st byte decides nearly always; a hash of all bytes is computed only for pictures whose samples
     were seen before, so a moving scene costs next to nothing.
     """
 
