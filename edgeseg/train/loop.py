@@ -112,7 +112,7 @@ class Trainer:
             len(self._parts.feed), config.batch, seed=config.seed, epoch=epoch, repeats=self._parts.feed.repeats
         )
         for step in range(self.step, plan.steps):
-            self._take_step(plan, epoch, step)
+            self.take_step(plan, epoch, step)
             self.step = step + 1
             if self._device.type == "cpu" or step % _CHECK_EVERY == 0 or self.step == plan.steps:
                 mean = self._check_loss()
@@ -126,7 +126,8 @@ class Trainer:
             if asked:
                 raise KeyboardInterrupt
 
-    def _take_step(self, plan: EpochPlan, epoch: int, step: int) -> None:
+    def take_step(self, plan: EpochPlan, epoch: int, step: int) -> None:
+        """One optimiser step: batch, forward, backward, update, average."""
         config, world = self._config, self._world
         positions = plan.positions(step, world.rank, world.size)
         inputs, targets = self._parts.feed.batch(epoch, positions, [int(plan.order[i]) for i in positions], step)

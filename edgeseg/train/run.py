@@ -34,7 +34,7 @@ def train(request: TrainRequest, progress: Progress) -> Path:
     with join_world() as world:
         display = progress if world.leads else Silent()
         device = pick_device(request.device, world)
-        config = read_run_config(request) if request.resume else _new_config(request)
+        config = read_run_config(request) if request.resume else new_config(request)
         corpora = read_corpora(config, device, display)
         model = start_model(config, device, display, fresh=not checkpoint_file(request.out).is_file())
         parts = _with_teacher(supervised_parts(config, corpora[0], corpora[1:], device), config, model, device)
@@ -142,7 +142,8 @@ def open_folder(run: Path, config: RunConfig, splits: Sequence[Corpus]) -> None:
         write_frames(run, splits[0])
 
 
-def _new_config(request: TrainRequest) -> RunConfig:
+def new_config(request: TrainRequest) -> RunConfig:
+    """The resolved configuration of a new run on labelled frames."""
     recipe = read_recipe(request)
     dataset = open_dataset(recipe.data.train, recipe.data.split)
     first = dataset[0].label_hw
