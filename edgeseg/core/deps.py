@@ -36,6 +36,7 @@ _PACKAGES: dict[str, tuple[str, str, str]] = {
     "mlperf_loadgen": ("mlcommons-loadgen", "bench", "pip install 'edgeseg[bench]'"),
     "pycocotools": ("pycocotools", "formats", "pip install 'edgeseg[formats]'"),
     "timm": ("timm", "encoders", "train on another machine; the board needs only the exported ONNX"),
+    "pynvml": ("nvidia-ml-py", "bench", "a Jetson tells its readings through sysfs: nothing to install"),
     "mcap": ("mcap", "record", "pip install 'edgeseg[record]'"),
     "pycuda": ("pycuda", "tensorrt", "pip install 'edgeseg[jetpack6]'"),
 }
