@@ -1,0 +1,41 @@
+"""The nouns that rooms hand each other: classes, frames, results, specs, and the Protocols of the replaceable parts.
+
+Layout is in the name: `_hwc` is [height, width, channel], `_nhwc` a batch of those, `_hw` a plane of class ids.
+Colour pictures are BGR, as OpenCV gives them; palettes are RGB, as PNG writes them. Sizes are (height, width).
+"""
+
+from __future__ import annotations
+
+from edgeseg.core.types.common import F32, U8, Classes, DeviceInfo, InputFormat, Precision, Size, format_size
+from edgeseg.core.types.engines import Builder, BuiltEngine, EngineSpec, Output, Runner, RunnerSpec, RunTimes, Ticket
+from edgeseg.core.types.frames import Dataset, Frame, Sample, Source, SourceInfo
+from edgeseg.core.types.results import Result, Sink, SinkContext, Stage, State
+
+__all__ = [
+    "F32",
+    "U8",
+    "Builder",
+    "BuiltEngine",
+    "Classes",
+    "Dataset",
+    "DeviceInfo",
+    "EngineSpec",
+    "Frame",
+    "InputFormat",
+    "Output",
+    "Precision",
+    "Result",
+    "RunTimes",
+    "Runner",
+    "RunnerSpec",
+    "Sample",
+    "Sink",
+    "SinkContext",
+    "Size",
+    "Source",
+    "SourceInfo",
+    "Stage",
+    "State",
+    "Ticket",
+    "format_size",
+]
