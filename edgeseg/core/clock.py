@@ -28,6 +28,11 @@ def cpu_ns() -> int:
     return time.process_time_ns()
 
 
+def thread_cpu_ns() -> int:
+    """Processor time of the calling thread in nanoseconds: what a monitor itself costs."""
+    return time.thread_time_ns()
+
+
 def wall_iso() -> str:
     """Wall-clock time for labels, UTC, ISO 8601 to the second."""
     return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
