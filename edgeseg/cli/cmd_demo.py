@@ -9,7 +9,7 @@ import click
 from edgeseg.cli.ui import Ui, common_options
 
 
-@click.command(short_help="The whole pipeline on rendered streets: train, build, drive, bench.")
+@click.command(short_help="The whole pipeline on rendered streets.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="New folder.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="How much of everything, as TOML.")
 @common_options

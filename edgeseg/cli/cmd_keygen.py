@@ -9,7 +9,7 @@ import click
 from edgeseg.cli.ui import Ui, common_options
 
 
-@click.command("keygen")
+@click.command(short_help="Make an Ed25519 key pair for signing bundles.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("edgeseg.key"), show_default=True, metavar="K")
 @common_options
 def command(ui: Ui, out: Path) -> None:

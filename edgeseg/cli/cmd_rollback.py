@@ -9,7 +9,7 @@ import click
 from edgeseg.cli.ui import Ui, common_options
 
 
-@click.command("rollback")
+@click.command(short_help="Bring back a bundle's last good content.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @common_options
 def command(ui: Ui, bundle: Path) -> None:

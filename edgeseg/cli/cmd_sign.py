@@ -9,7 +9,7 @@ import click
 from edgeseg.cli.ui import Ui, common_options
 
 
-@click.command("sign")
+@click.command(short_help="Sign a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), required=True, metavar="K", help="Private key of keygen.")
 @common_options

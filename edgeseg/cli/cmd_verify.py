@@ -9,7 +9,7 @@ import click
 from edgeseg.cli.ui import Ui, common_options
 
 
-@click.command("verify")
+@click.command(short_help="Check the sums, signature and manifest of a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--trust", type=click.Path(path_type=Path), metavar="K", help="Public key that must have signed it.")
 @click.option("--run", "run_golden", is_flag=True, help="Also check the fit and run the golden frames.")
