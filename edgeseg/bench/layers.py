@@ -4,20 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import onnx
 
 from edgeseg.backend import get_builder
 from edgeseg.backend.profiling import LayerTime, Profiler
 from edgeseg.bench.peaks import Peaks, probe_peaks
-from edgeseg.bench.roofline import Roofline, roofline
+from edgeseg.bench.roofline import Roofline, predict, roofline
 from edgeseg.bundle import Bundle
-from edgeseg.core.errors import CapabilityError
+from edgeseg.core.device import fingerprint
+from edgeseg.core.errors import CapabilityError, RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, Precision
+from edgeseg.deploy.target import load_target
 from edgeseg.graph import fix_frame_size, load_model
 
 _RUNS = 20
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction, not a measurement: no engine can be faster on that board, and none has run there.
+
+    Attributes:
+        target: Recipe of the board.
+        precision: Of all layers.
+        limit_ms: What the board's roof allows.
+        memory_bound_share: Share of that in layers that wait for memory.
+        source: Where the recipe's peaks come from.
+    """
+
+    target: str
+    precision: str
+    limit_ms: float
+    memory_bound_share: float
+    source: str
 
 
 def profile_bundle(
@@ -59,3 +80,31 @@ def _precisions(times: Sequence[LayerTime]) -> list[Precision]:
     present = {layer.precision for layer in times}
     known: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
     return [precision for precision in known if precision == "fp32" or precision in present]
+
+
+def predict_targets(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
+    """The limit of a bundle's network on boards that are not here, from the peaks of their recipes.
+
+    Raises:
+        RequestError: An unknown target, or one whose recipe holds no peaks.
+    """
+    model = engine_graph(bundle)
+    predictions = []
+    for name in names:
+        peaks = load_target(name, fingerprint()).peaks
+        if peaks is None:
+            raise RequestError("the target's recipe holds no peaks", value=name, allowed="a recipe with [peaks]")
+        roofs = Peaks(macs_per_s=peaks.macs_per_s, bytes_per_s={1 << 62: peaks.bytes_per_s}, origin=peaks.source)
+        for precision in peaks.macs_per_s:
+            roof = predict(model, precision, roofs)
+            memory = sum(row.limit_ms for row in roof.rows if row.bound == "memory")
+            predictions.append(
+                Prediction(
+                    target=name,
+                    precision=precision,
+                    limit_ms=roof.limit_ms,
+                    memory_bound_share=memory / roof.limit_ms,
+                    source=peaks.source,
+                )
+            )
+    return predictions

@@ -96,16 +96,32 @@ def compare_peers(
         runner = stack.enter_context(target.make())
         batches = stack_batches(frames, runner.spec)
         feeds = {"": Feed(call_of(runner), batches)}
-        feeds.update({peer.name: Feed(stack.enter_context(peer.open()), batches) for peer in peers})
+        for peer in peers:
+            call = _opened(peer, batches[0], stack, progress)
+            if call is not None:
+                feeds[peer.name] = Feed(call, batches)
         comparison = compare_calls(feeds, duration_s=duration_s, progress=progress)
     results = []
     for peer in peers:
+        if peer.name not in feeds:
+            continue
         ratio, interval = comparison.ratio("", peer.name)
         series = series_ms(comparison.samples[peer.name].engine_ns)
         results.append(
             PeerResult(name=peer.name, settings=peer.settings, engine_ms=series, ratio_p50=ratio, ci95=interval)
         )
     return results
+
+
+def _opened(peer: Peer, batch: U8, stack: ExitStack, progress: Progress) -> Call | None:
+    """A peer that made its first mask; None, and said, for one that cannot."""
+    try:
+        call = stack.enter_context(peer.open())
+        call(batch)
+    except Exception as error:  # a foreign runtime may raise anything, and a peer is optional
+        progress.say(f"{peer.name} is left out: {' '.join(str(error).split())[:200]}")
+        return None
+    return call
 
 
 def onnxruntime_peer(model: onnx.ModelProto) -> Peer:

@@ -32,6 +32,7 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
         layers: Also profile the layers and place them under the device's roof.
         peers: Also run the same network in other runtimes, in turns with the engine.
         torch_run: RUN folder to compare with in torch, eager and compiled; implies `peers`.
+        predict: Target recipes to predict the limit of this network for.
         cold: Also time the first mask of a fresh process.
         loadgen: MLPerf LoadGen scenarios to run as well.
         data: Labelled data to score the engine on.
@@ -45,6 +46,7 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
     layers: bool = False
     peers: bool = False
     torch_run: str | None = None
+    predict: tuple[str, ...] = ()
     cold: bool = False
     loadgen: tuple[Scenario, ...] = ()
     data: str | None = None

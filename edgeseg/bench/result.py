@@ -11,6 +11,7 @@ import msgspec
 from edgeseg.backend.profiling import LayerTime
 from edgeseg.bench.accuracy import Accuracy
 from edgeseg.bench.cold import ColdStart
+from edgeseg.bench.layers import Prediction
 from edgeseg.bench.loadgen_result import LoadGenResult
 from edgeseg.bench.monitor import Readings
 from edgeseg.bench.peers import PeerResult
@@ -105,6 +106,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         layer_times: Layers as the runtime executed them.
         roofline: The same layers under the roof.
         peers: Other runtimes in turns with the engine.
+        predictions: Limits of boards that are not here.
         cold: Fresh processes.
         loadgen: MLPerf LoadGen's view of the same engine.
         accuracy: Scores on labelled data.
@@ -138,6 +140,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     layer_times: list[LayerTime] = []
     roofline: Roofline | None = None
     peers: list[PeerResult] = []
+    predictions: list[Prediction] = []
     cold: ColdStart | None = None
     loadgen: list[LoadGenResult] = []
     accuracy: Accuracy | None = None

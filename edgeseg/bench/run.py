@@ -11,7 +11,7 @@ from edgeseg.bench.accuracy import score
 from edgeseg.bench.against import compare_with, open_other
 from edgeseg.bench.cold import measure_cold
 from edgeseg.bench.frames import engine_frames, source_frames, street_frames
-from edgeseg.bench.layers import profile_bundle
+from edgeseg.bench.layers import predict_targets, profile_bundle
 from edgeseg.bench.loadgen_result import LoadGenResult
 from edgeseg.bench.monitor import Readings, monitored
 from edgeseg.bench.paced import PacedSamples, measure_paced, paced_source, street_source
@@ -69,7 +69,7 @@ def _with_inside(
     frames: list[U8],
     progress: Progress,
 ) -> BenchResult:
-    """What only a bundle has: layers, peers, a cold start."""
+    """What only a bundle has: layers, peers, predictions, a cold start."""
     bundle = target.bundle
     if bundle is None:
         return result
@@ -78,6 +78,8 @@ def _with_inside(
         result = msgspec.structs.replace(result, layer_times=times, roofline=roof)
     if request.peers or request.torch_run:
         result = msgspec.structs.replace(result, peers=_peers(request, target, engine, frames, progress))
+    if request.predict:
+        result = msgspec.structs.replace(result, predictions=predict_targets(bundle, request.predict))
     if request.cold:
         result = msgspec.structs.replace(result, cold=measure_cold(bundle.path, progress))
     return result
@@ -120,7 +122,7 @@ def _loadgen(
 def _check(request: BenchRequest, target: BenchTarget) -> None:
     if request.loadgen:
         require("mlperf_loadgen", what="edgeseg bench --loadgen")
-    asked = [name for name in ("layers", "peers", "torch_run", "cold") if getattr(request, name)]
+    asked = [name for name in ("layers", "peers", "torch_run", "predict", "cold") if getattr(request, name)]
     if asked and target.bundle is None:
         raise RequestError("these need a bundle", value=", ".join(asked), allowed="a bundle, an ONNX file or zoo:NAME")
 

@@ -116,6 +116,11 @@ def _inside_lines(result: BenchResult) -> list[str]:
             f"roofline: physical limit {roof.limit_ms:.2f} ms, the engine takes {roof.distance(p50):.1f} times that "
             f"({roof.peaks.origin})"
         )
+    lines += [
+        f"PREDICTION for {one.target} {one.precision}: at least {one.limit_ms:.2f} ms, "
+        f"{100 * one.memory_bound_share:.0f} % of it waiting for memory; never measured ({one.source})"
+        for one in result.predictions
+    ]
     if result.cold is not None:
         cold = result.cold
         shown = [f"{name} {min(values):.0f}" for name, values in msgspec.structs.asdict(cold).items()]

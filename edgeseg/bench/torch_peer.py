@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -12,6 +13,7 @@ from edgeseg.bench.peers import Peer
 from edgeseg.core.clock import now_ns
 from edgeseg.core.types import U8, RunTimes
 from edgeseg.measure.timing import Call
+from edgeseg.model.network import SegModel
 from edgeseg.model.run import load_run, predict
 
 
@@ -34,12 +36,12 @@ def torch_peers(run: Path) -> list[Peer]:
 def _opened(run: Path, where: str, *, compiled: bool) -> Iterator[Call]:
     loaded = load_run(run)
     model = loaded.model.to(where)
-    predicted: Callable[..., torch.Tensor] = torch.compile(predict) if compiled else predict
+    network = cast(SegModel, torch.compile(model)) if compiled else model
 
     def call(batch: U8) -> RunTimes:
         begin_ns = now_ns()
         frames = torch.from_numpy(batch).to(where)
-        predicted(model, frames, loaded.input).argmax(1).to(torch.uint8).cpu()
+        predict(network, frames, loaded.input).argmax(1).to(torch.uint8).cpu()
         return RunTimes(0, now_ns() - begin_ns, 0)
 
     yield call

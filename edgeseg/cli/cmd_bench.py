@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--layers", is_flag=True, help="Also profile the layers, and place them under the device's roof.")
 @click.option("--peers", is_flag=True, help="Also run the same network in other runtimes, in turns.")
 @click.option("--torch", "torch_run", metavar="RUN", help="Peers in torch too, eager and compiled, from a RUN folder.")
+@click.option("--predict", multiple=True, metavar="TARGET", help="Also predict the limit of a board from its recipe.")
 @click.option("--cold", is_flag=True, help="Also time fresh processes from start to first mask.")
 @click.option(
     "--loadgen", multiple=True, metavar="SCENARIO", help="Also MLPerf LoadGen: SingleStream, MultiStream, Offline."

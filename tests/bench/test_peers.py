@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from edgeseg.bench import trtexec_peer
-from edgeseg.bench.peers import compare_peers, find_peers, runner_peer
+from edgeseg.bench.peers import Peer, compare_peers, find_peers, runner_peer
 from edgeseg.bench.request import open_bench_target
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.progress import Silent
@@ -39,6 +39,22 @@ def test_a_slower_peer_shows_as_a_ratio_under_one():
     peer = runner_peer("slow", "4 ms", null_target(latency_ms=4.0).make)
     found = compare_peers(null_target(latency_ms=2.0), [peer], FRAMES, duration_s=0.4, progress=Silent())[0]
     assert found.ratio_p50 == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_peer_that_cannot_run_is_left_out_and_said():
+    said = []
+
+    class Progress(Silent):
+        def say(self, text):
+            said.append(text)
+
+    def broken():
+        raise RuntimeError("no compiler\nhere")
+
+    peers = [Peer("broken", "", broken), runner_peer("fine", "", null_target(latency_ms=1.0).make)]
+    found = compare_peers(null_target(latency_ms=1.0), peers, FRAMES, duration_s=0.1, progress=Progress())
+    assert [one.name for one in found] == ["fine"]
+    assert said == ["broken is left out: no compiler here"]
 
 
 def test_a_runner_without_a_bundle_has_no_peers():
