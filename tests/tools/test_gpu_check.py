@@ -49,6 +49,7 @@ def run(
         text=True,
         check=False,
     )
+    assert "Exception ignored" not in done.stderr, done.stderr[-3000:]  # something outlived the GPU's context
     file = out / "gpu_check.json"
     assert file.is_file(), done.stderr[-3000:]
     return done.returncode, json.loads(file.read_text()), (out / "gpu_check.md").read_text()

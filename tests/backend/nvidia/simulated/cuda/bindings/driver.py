@@ -139,6 +139,7 @@ def cuGraphLaunch(graph: Graph, stream: int) -> None:
 
 def _destroy(graph: Graph) -> None:
     graph.destroyed = True
+    graph.ops.clear()
     GPU.live_graphs.remove(graph)
 
 
