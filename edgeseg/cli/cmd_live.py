@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.option("--masks", metavar="DIR", help="Folder for mask PNGs.")
 @click.option("--record", metavar="FILE", help="MCAP recording, for `edgeseg replay`.")
 @click.option(
-    "--web", type=int, metavar="PORT", help="Web page with the live overlay, and /metrics; this machine only."
+    "--web",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Web page with the live overlay, and /metrics; this machine only.",
 )
 @click.option("--web-host", metavar="HOST", help="Let others in: the address to listen on; they need the token.")
 @click.option("--web-token", metavar="TOKEN", help="The token for --web-host; made and shown where none is given.")

@@ -113,7 +113,7 @@ def test_two_sources_and_a_config_file(bundle: str, tmp_path: Path, capsys: pyte
         (["--source", "pattern:frames=2", "--min-confidence", "1.5"], 2, "min_confidence"),
         (["--source", "pattern:frames=2", "--min-confidence", "0.5"], 2, "--confidence"),
         (["--source", "pattern:frames=2", "--resize", "squash"], 2, "letterbox"),
-        (["--source", "pattern:frames=2", "--web", "70000"], 2, "not a port"),
+        (["--source", "pattern:frames=2", "--web", "70000"], 2, "65535"),
         (["--source", "pattern:frames=2", "--record", "drive.bag"], 2, ".mcap"),
         (["--source", "93"], 4, "/dev/video93"),
     ],
