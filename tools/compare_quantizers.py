@@ -42,7 +42,7 @@ from edgeseg.quant import calibrate, open_pool, quantize
 from edgeseg.quant.frames import choose_frames
 from edgeseg.quant.placement import CPU, NVIDIA, NVIDIA_TYPED
 
-_OPENVINO_FORMS = Forms(tail="phases", layer_norm="parts")
+_OPENVINO_FORMS = Forms(tail="phases", layer_norm="parts", pad="pixels")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _REPLICATES = 1000
 
@@ -68,8 +68,15 @@ def main() -> None:
         rows, notes = compare(arguments, Path(folder))
     text = report(arguments, rows, notes)
     if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        write_between_marks(arguments.out, text)
     sys.stdout.write(text)
+
+
+def write_between_marks(page: Path, text: str) -> None:
+    """Put the table between the marks of a page, or write a page of it alone."""
+    begin, end = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+    before, _, rest = (page.read_text(encoding="utf-8") if page.exists() else begin + end).partition(begin)
+    page.write_text(before + begin + text + end + rest.partition(end)[2], encoding="utf-8")
 
 
 def compare(arguments: argparse.Namespace, scratch: Path) -> tuple[list[Row], list[str]]:
@@ -137,8 +144,6 @@ def report(arguments: argparse.Namespace, rows: Sequence[Row], notes: Sequence[s
     watched = [i for i in range(len(names)) if reference[i] >= 0.3 and shares[i] >= 0.005]
     device = fingerprint()
     lines = [
-        "# INT8: what it costs and what it saves",
-        "",
         f"`python tools/compare_quantizers.py {' '.join(sys.argv[1:])}`",
         "",
         f"{len(base.masks)} frames ({arguments.splits}), calibrated on {arguments.count} of train; {device.cpu}, "

@@ -71,8 +71,8 @@ class DatasetPool:
 
     @property
     def name(self) -> str:
-        """Data specification and split."""
-        return f"{self.dataset.name} ({self.dataset.split})"
+        """Data specification and split, without the folder of this machine."""
+        return f"{_portable(self.dataset.name)} ({self.dataset.split})"
 
     @property
     def classes(self) -> Classes | None:
@@ -125,7 +125,7 @@ class SourcePool:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.name = redact(uri)
+        self.name = _portable(redact(uri))
         source = open_source(uri)
         try:
             info = source.open()
@@ -297,6 +297,12 @@ def _class_shares(classes: Classes | None, picked: Sequence[_Look]) -> dict[str,
         return None
     pixels = np.sum(counted, axis=0)
     return {name: round(float(n / max(pixels.sum(), 1)), 6) for name, n in zip(classes.names, pixels, strict=True)}
+
+
+def _portable(name: str) -> str:
+    """A name without where it lies on this machine: a range file travels with its model."""
+    scheme, colon, place = name.rpartition(":")
+    return name if "://" in name else f"{scheme}{colon}{Path(place).name}" if place.startswith(("/", ".")) else name
 
 
 def _count(grab: object) -> int:

@@ -85,3 +85,19 @@ def test_class_coverage_is_reported_and_a_class_that_never_occurs_warned_of():
 def test_dark_frames_are_warned_of():
     dark = [(frame // 6).astype(np.uint8) for frame in PICTURES]
     assert any("dark" in warning for warning in choose_frames(ArrayPool(dark), 16).report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "portable"),
+    [
+        ("camvid:/home/me/CamVid", "camvid:CamVid"),
+        ("/home/me/drive.mp4", "drive.mp4"),
+        ("street:seed=1,frames=20", "street:seed=1,frames=20"),
+        ("rtsp://camera/stream", "rtsp://camera/stream"),
+        ("frames/*.png", "frames/*.png"),
+    ],
+)
+def test_no_folder_of_this_machine_gets_into_a_range_file(name, portable):
+    dataset = Labelled()
+    dataset.name = name
+    assert DatasetPool(dataset).name == f"{portable} (train)"
