@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.bench.sensors import Channel, PowerState, find_channels, module_power, power_state
-from edgeseg.core.clock import now_ns
+from edgeseg.core.clock import now_ns, thread_cpu_ns
 
 PERIOD_S = 0.5
 """Readings twice a second: sysfs files on Jetson boards cost up to a millisecond each."""
@@ -32,7 +32,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
         module_power_w: Of the whole module or package; empty where no sensor tells.
         throttled: Names of what throttled, by reading.
         state: Power mode, governor and locked clocks at the start.
-        cost_share: Time spent reading over the time of the bench.
+        cost_share: Processor time spent reading over the time of the bench.
     """
 
     t_ms: list[float]
@@ -100,12 +100,12 @@ class Monitor(threading.Thread):
     def run(self) -> None:
         """Thread body."""
         while True:
-            begin_ns = now_ns()
+            begin_ns, cost_ns = now_ns(), thread_cpu_ns()
             row = [channel.read() for channel in self._channels]
             self._times.append(begin_ns)
             self._rows.append(row)
             self._memory_mb.append(resident_mb())
-            self._cost_ns += now_ns() - begin_ns
+            self._cost_ns += thread_cpu_ns() - cost_ns
             if self._done.wait(self._period_s):
                 return
 

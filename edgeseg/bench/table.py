@@ -137,7 +137,7 @@ def _inside_lines(result: BenchResult) -> list[str]:
             + f", throttled by {', '.join(hot.throttled) or 'nothing that this device tells'}"
         )
     if result.readings is not None:
-        lines.append(f"monitor: {100 * result.readings.cost_share:.2f} % of the time spent reading sensors")
+        lines.append(f"monitor: {100 * result.readings.cost_share:.2f} % of one processor, for reading sensors")
     return lines
 
 
