@@ -191,7 +191,7 @@ def _measure(
     rows = [_row(model, size, REFERENCE, "fp32", comparison, REFERENCE)]
     for target in targets:
         spec = target.spec
-        row = _row(model, size, f"{spec.backend} {spec.precision}", spec.precision, comparison, target.name)
+        row = _row(model, size, _label(target), spec.precision, comparison, target.name)
         source = street_source(frames, suite.rate_hz)
         paced = measure_paced(target.make(), source, name=target.name, duration_s=suite.paced_s, progress=progress)
         rows.append(
@@ -205,6 +205,14 @@ def _measure(
             )
         )
     return rows
+
+
+def _label(target: BenchTarget) -> str:
+    """Runtime, precision, and that of the layers which an INT8 engine leaves unquantised."""
+    spec = target.spec
+    floats = target.bundle.manifest.spec.options.get("float_precision", "fp32") if target.bundle else "fp32"
+    mixed = f" + {floats}" if spec.precision == "int8" and floats != "fp32" else ""
+    return f"{spec.backend} {spec.precision}{mixed}"
 
 
 def _row(model: str, size: str, engine: str, precision: str, comparison: Comparison, name: str) -> SuiteRow:
