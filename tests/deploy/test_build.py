@@ -185,7 +185,15 @@ def test_rebuild_says_when_the_gate_has_no_data(int8, here, workplace, tmp_path)
     assert any("data is not here" in text for text in said)
 
 
-def test_the_default_bundle_is_built_once(workplace, here):
+@pytest.fixture
+def one_backend(here):
+    """A workspace whose own recipe asks for one engine: which one wins is not what these tests are about."""
+    folder = here / "engines" / "targets"
+    folder.mkdir(parents=True)
+    (folder / "cpu.toml").write_text('backends = ["onnxruntime"]\nprecisions = ["fp32"]\n')
+
+
+def test_the_default_bundle_is_built_once(workplace, here, one_backend):
     first = default_bundle(str(workplace / "model.onnx"), SIZE)
     stamp = (first / "manifest.json").stat().st_mtime_ns
     assert default_bundle(str(workplace / "model.onnx"), SIZE) == first
@@ -194,7 +202,7 @@ def test_the_default_bundle_is_built_once(workplace, here):
     assert open_bundle(first).manifest.spec.frame_size == SIZE
 
 
-def test_a_damaged_default_bundle_is_built_again(workplace, here):
+def test_a_damaged_default_bundle_is_built_again(workplace, here, one_backend):
     path = default_bundle(str(workplace / "model.onnx"), SIZE)
     (path / "report.json").write_text("{}")
     assert open_bundle(default_bundle(str(workplace / "model.onnx"), SIZE)).path == path.resolve()
