@@ -12,7 +12,7 @@ _STYLE = """
 svg { background: #fff; font: 12px system-ui, sans-serif } text { fill: #5b6570 } .grid { stroke: #d8dee4 }
 .dot { fill-opacity: .75 } .s1 { fill: #0b62c4; stroke: #0b62c4 } .s2 { fill: #c2570c; stroke: #c2570c }
 .s3 { fill: #17805a; stroke: #17805a } .line { fill: none; stroke-width: 2 } text.note { stroke: none; fill: #1b1f24 }
-.wide { stroke-width: 5; stroke-opacity: .55 }
+.wide { stroke-width: 5; stroke-opacity: .55 } .thin { stroke: #9aa6b2; stroke-width: 1 }
 """
 
 
@@ -46,7 +46,7 @@ def write_suite(result: SuiteResult, command: str) -> list[Path]:
         write_text(plot, standalone(latency_plot(rows)))
         files.append(plot)
         lines += [f"## {model} at {size}", "", f"![latency of the engines]({plot.name})", "", *_table(rows), ""]
-        if any(row.miou is not None for row in rows):
+        if any(row.miou is not None and row.engine_ms.p50 is not None for row in rows):
             pareto = page.with_name(f"{page.stem}-{_safe(model)}-{size}-pareto.svg")
             write_text(pareto, standalone(pareto_plot(rows)))
             files.append(pareto)
@@ -64,13 +64,14 @@ def latency_plot(rows: list[SuiteRow]) -> Plot:
     """One line an engine: p50 and p99 of the engine, p50 of capture to mask."""
     values = [value for row in rows for value in _values(row)]
     x = Axis(0, max(values) * 1.08, "ms")
-    ticks = [(len(rows) - i - 0.5, row.engine.split(",")[0]) for i, row in enumerate(rows)]
-    plot = Plot(x, Axis(0, len(rows), "", ticks=ticks), "latency of the engines", 900, 70 + 40 * len(rows), left=190)
+    ticks = [(len(rows) - i - 0.5, row.engine) for i, row in enumerate(rows)]
+    plot = Plot(x, Axis(0, len(rows), "", ticks=ticks), "latency of the engines", 900, 70 + 40 * len(rows), left=215)
     for i, row in enumerate(rows):
         y = len(rows) - i - 0.5
-        p50, p99 = row.engine_ms.p50 or 0.0, row.engine_ms.p99
-        plot.line([(0, y), (p50, y)], "s1 wide")
-        plot.dots([(p50, y, 5, f"engine p50 {p50:.2f} ms")], "s1")
+        p50, p99 = row.engine_ms.p50, row.engine_ms.p99
+        if p50 is not None:
+            plot.line([(0, y), (p50, y)], "s1 wide")
+            plot.dots([(p50, y, 5, f"engine p50 {p50:.2f} ms")], "s1")
         if p99 is not None:
             plot.dots([(p99, y, 3, f"engine p99 {p99:.2f} ms")], "s1")
         if row.capture_to_mask_ms is not None and row.capture_to_mask_ms.p50 is not None:
@@ -82,14 +83,19 @@ def latency_plot(rows: list[SuiteRow]) -> Plot:
 
 def pareto_plot(rows: list[SuiteRow]) -> Plot:
     """Accuracy over p99 (p50 where the sample has no p99): up and to the left is better."""
-    scored = [(row, row.engine_ms.p99 or row.engine_ms.p50 or 0.0, row.miou) for row in rows if row.miou is not None]
+    timed = [(row, row.engine_ms.p99 or row.engine_ms.p50, row.miou) for row in rows]
+    scored = [(row, ms, miou) for row, ms, miou in timed if ms is not None and miou is not None]
     slow, best = max(ms for _, ms, _ in scored), [100 * miou for _, _, miou in scored]
     pad = max(0.5, 0.15 * (max(best) - min(best)))
     label = "engine p99, ms" if all(row.engine_ms.p99 for row, _, _ in scored) else "engine p99 (p50 where none), ms"
-    plot = Plot(Axis(0, slow * 1.25, label), Axis(min(best) - pad, max(best) + pad, "mIoU, %"), "accuracy", 900, 340)
-    for row, ms, miou in scored:
+    plot = Plot(
+        Axis(0, slow * 1.25, label), Axis(min(best) - pad, max(best) + 2 * pad, "mIoU, %"), "accuracy", 900, 340
+    )
+    for i, (row, ms, miou) in enumerate(sorted(scored, key=lambda item: item[1])):
         plot.dots([(ms, 100 * miou, 6, row.engine)], "s3")
-        plot.text(ms, 100 * miou, f" {row.engine}")
+        above = (0.06 + 0.09 * (i % 3)) * (plot.y.high - plot.y.low)  # neighbours' names at three heights
+        plot.text(ms, 100 * miou + above, row.engine, anchor="middle")
+        plot.line([(ms, 100 * miou), (ms, 100 * miou + above)], "thin")
     return plot
 
 
