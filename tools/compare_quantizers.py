@@ -39,6 +39,7 @@ from edgeseg.graph import (
 from edgeseg.graph.forms import Forms
 from edgeseg.measure import compare_runners
 from edgeseg.quant import calibrate, open_pool, quantize
+from edgeseg.quant.equalise import equalise
 from edgeseg.quant.frames import choose_frames
 from edgeseg.quant.placement import CPU, NVIDIA, NVIDIA_TYPED
 
@@ -104,6 +105,12 @@ def compare(arguments: argparse.Namespace, scratch: Path) -> tuple[list[Row], li
         "edgeseg INT8, weak": make_variant(quantize(static, ranges, NVIDIA), "weak"),
         "edgeseg INT8, typed": make_variant(quantize(static, ranges, NVIDIA_TYPED), "typed", "fp16"),
     }
+    even = equalise(model)
+    even_formed = apply_forms(
+        fix_frame_size(even, size, default_network_size(meta.network_size, size)), _OPENVINO_FORMS
+    )
+    even_int8 = quantize(even_formed, calibrate(even, pool, count=arguments.count), CPU)
+    engines["edgeseg INT8, cpu, equalised"] = ("openvino int8 + bf16", even_int8, "int8")
     notes = []
     for name, make in {"onnxruntime quantize_static": _ort_static, "NNCF": _nncf, "nvidia-modelopt": _modelopt}.items():
         try:
