@@ -53,10 +53,10 @@ def test_a_file_loses_nothing_and_every_mask_is_of_its_own_frame(
 def test_the_stages_of_a_mask_add_up_to_its_age(kit: SimpleNamespace, null: Callable[..., Any]) -> None:
     sink = kit.KeepSink()
     kit.play(request(null(size=(12, 16), latency_ms=2), [kit.ScriptedSource(shots(kit, 20), live=False)], [sink]))
-    for result in sink.results:
-        assert set(result.stages_ns) == set(Stage) - {Stage.SINK}
-        between_ns = result.age_ns - sum(result.stages_ns.values())
-        assert 0 <= between_ns < 5_000_000, "only the steps between stages are unaccounted for"
+    assert all(set(result.stages_ns) == set(Stage) - {Stage.SINK} for result in sink.results)
+    between_ns = sorted(result.age_ns - sum(result.stages_ns.values()) for result in sink.results)
+    assert between_ns[0] >= 0
+    assert between_ns[len(between_ns) // 2] < 2_000_000, "only the steps between stages are unaccounted for"
 
 
 def test_a_camera_gets_the_newest_frame_and_drops_are_counted(kit: SimpleNamespace, null: Callable[..., Any]) -> None:
@@ -117,7 +117,7 @@ def test_silence_is_published_as_stale_and_ends_with_the_next_frame(
 
     sink.on_write = look
     steps = [*shots(kit, 3), kit.Shot(kit.picture(3), after=stale)]
-    health = HealthConfig(stale_ms=30, late_ms=0, min_rate=0)
+    health = HealthConfig(stale_ms=150, late_ms=0, min_rate=0)
     kit.play(request(null(), [kit.ScriptedSource(steps)], [sink], health=health, sink_queue=16))
     silent = [result for result in sink.results if result.state is State.STALE]
     assert [(result.frame_id, result.mask_hw) for result in silent] == [(-1, None)], "once, not again and again"
@@ -133,7 +133,7 @@ def test_a_lost_camera_is_published_and_comes_back_with_ids_that_go_on(
     first, third = threading.Event(), UnavailableError("no such camera")
     steps = [*shots(kit, 1), first, SourceLostError("the cable was pulled"), lost, *shots(kit, 2, first=1)]
     source = kit.ScriptedSource(steps, opens=[kit.SIZE, third, kit.SIZE])
-    pipeline = kit.start(request(null(), [source], [sink], retry_first_ms=1, sink_queue=16))
+    pipeline = kit.start(request(null(), [source], [sink], retry_first_ms=150, sink_queue=16))
     sink.wait_for(lambda results: len(results) == 1)
     first.set()
     pipeline.join_when_done()
