@@ -99,9 +99,18 @@ print(failed)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_without_torch_train_names_the_extra(venv_without_torch: Path) -> None:
+def test_without_torch_train_names_the_extra(venv_without_torch: Path, tmp_path: Path) -> None:
     done = run_in(
-        venv_without_torch, "-m", "edgeseg", "train", "--data", "street:", "--model", "edge-s", "--out", "/tmp/never"
+        venv_without_torch,
+        "-m",
+        "edgeseg",
+        "train",
+        "--data",
+        "street:",
+        "--model",
+        "edge-s",
+        "--out",
+        str(tmp_path / "run"),
     )
     assert done.returncode == 4, done.stderr
     last = done.stderr.splitlines()[-1]
