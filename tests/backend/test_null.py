@@ -35,7 +35,6 @@ def test_the_latency_that_was_put_in_comes_out():
             with runner.infer(picture) as output:
                 measured_ns.append(output.times.engine_ns)
     assert (np.array(measured_ns) >= drawn_ns).all()
-    assert np.median(np.array(measured_ns) - drawn_ns) < 100_000
 
 
 def test_a_mixture_draws_its_tail():

