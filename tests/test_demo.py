@@ -10,7 +10,9 @@ import pytest
 
 from edgeseg.cli.main import run
 from edgeseg.core.errors import GateError
-from edgeseg.demo import DemoPlan, _gate
+from edgeseg.core.types import U8
+from edgeseg.demo import DemoPlan, _drive_source, _gate
+from edgeseg.sources import open_source
 
 TINY = """
 size = [96, 128]
@@ -28,6 +30,15 @@ most_drop = 1.0
 """
 
 
+def last_frame_of_the_drive() -> U8:
+    source = open_source(_drive_source(DemoPlan(size=(96, 128), drive_frames=6)))
+    source.open()
+    assert all(source.grab() for _ in range(6))
+    frame = source.retrieve().image_hwc.copy()
+    source.close()
+    return frame
+
+
 def test_the_whole_pipeline_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     assert run(["demo", "--out", str(tmp_path / "demo"), "--plan", str(tmp_path / "tiny.toml"), "--json"]) == 0
@@ -40,7 +51,9 @@ def test_the_whole_pipeline_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     assert summary["overlay"]["frames"] == 6
     video = cv2.VideoCapture(summary["overlay"]["path"])
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
-    assert cv2.imread(summary["picture"]).shape == (2 * 96, 3 * 128, 3)
+    picture = cv2.imread(summary["picture"])
+    assert picture.shape == (2 * 96, 3 * 128, 3)
+    assert (picture[:96, 256:] == last_frame_of_the_drive()).all(), "a mask is shown under another frame"
     assert len(list((tmp_path / "demo" / "masks").glob("*.png"))) == 6
     assert run(["verify", summary["bundle"], "--quiet"]) == 0
     for stage in range(1, 9):
