@@ -13,7 +13,8 @@ from edgeseg.graph.geometry import SCORES
 from edgeseg.graph.ir import FLOAT, from_model
 
 SIZE = (360, 480)
-DEFAULT = "edge-s"
+DEFAULT = "edge-m"
+STAND_INS = ("edge-s",)
 MODELS = [name if name == DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in zoo_names() or [DEFAULT]]
 ALL_FORMS = Forms(transposed="shuffle", pointwise="matmul", layer_norm="parts")
 
@@ -55,7 +56,7 @@ def test_fp16_gives_nearly_the_same_mask(run, model, frames):
 
 
 @pytest.mark.parametrize("input_format", ["nv12", "yuyv"])
-def test_camera_bytes_give_the_mask_of_their_bgr_picture(run, model, frames, input_format):
+def test_camera_bytes_give_the_mask_of_their_bgr_picture(run, model, frames, name, input_format):
     cv2 = pytest.importorskip("cv2")
     folded = camera_input(model, input_format)
     unrounded = from_model(model)
@@ -82,4 +83,4 @@ def test_camera_bytes_give_the_mask_of_their_bgr_picture(run, model, frames, inp
     assert np.mean(exact) > 0.9999
     # OpenCV rounds to bytes and clips 1.5 % of these values at 0 or 255: that alone, not the fold, flips pixels on
     # borders, and the more the weaker the model is
-    assert np.mean(converted) > 0.99
+    assert np.mean(converted) > (0.99 if name in STAND_INS else 0.995)
