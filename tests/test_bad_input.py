@@ -179,6 +179,7 @@ def test_int8_without_ranges(bad: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["train", "--data", "kitti:x", "--model", "edge-s", "--out", "r"], ["kitti", "camvid"]),
         (["build", "{model}", "--target", "cpuu", "--precision", "fp32"], ["cpuu", "did you mean cpu"]),
         (["build", "zoo:edge-xs", "--precision", "fp32"], ["edge-xs"]),
+        (["build", "{model}", "--precision", "int9"], ["int9", "allowed: auto, fp32", "did you mean int8"]),
         (["build", "{model}", "--frame-size", "72", "--precision", "fp32"], ["HEIGHTxWIDTH"]),
         (["eval", "{model}", "--data", "folder:{data}", "--split", "tset"], ["tset", "train"]),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -54,6 +55,7 @@ def convert(tables: Mapping[str, object], kind: type[S], *, origin: str) -> S:
     try:
         return msgspec.convert(tables, kind, strict=True)
     except msgspec.ValidationError as error:
+        _refuse_unknown_value(tables, kind, str(error))
         raise RequestError("the configuration is not valid", value=f"{origin}: {_plain(str(error))}") from None
 
 
@@ -101,6 +103,28 @@ def _refuse_unknown(tables: Mapping[str, object], kind: type[msgspec.Struct], or
         inner = fields[key].type
         if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             _refuse_unknown(value, inner, origin, f"{prefix}{key}.")
+
+
+def _refuse_unknown_value(tables: Mapping[str, object], kind: type[msgspec.Struct], message: str) -> None:
+    """Say which names a field takes, where that is what `message` is about; msgspec does not list them."""
+    match = re.fullmatch(r"Invalid enum value .* - at `\$\.([\w.]+)`", message)
+    if match is None:
+        return
+    value: object = tables
+    hint: object = kind
+    for name in match[1].split("."):
+        assert isinstance(value, Mapping)
+        assert isinstance(hint, type)
+        value = value[name]
+        hint = typing.get_type_hints(hint)[name]
+    raise unknown_name(match[1], str(value), [str(choice) for choice in _choices(hint)])
+
+
+def _choices(hint: object) -> list[object]:
+    """The values of a Literal, or of the Literals in a union."""
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    return [choice for part in typing.get_args(hint) for choice in _choices(part)]
 
 
 def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:

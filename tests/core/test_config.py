@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from edgeseg.core.errors import RequestError
 
 class Inner(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.5
+    kind: Literal["plain", "striped"] | None = None
     names: tuple[str, ...] = ()
 
 
@@ -41,6 +43,13 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
 def test_wrong_values_are_refused(tables: dict[str, object]) -> None:
     with pytest.raises(RequestError):
         convert(tables, Outer, origin="c.toml")
+
+
+def test_a_name_that_a_field_does_not_take_lists_those_that_it_does() -> None:
+    with pytest.raises(
+        RequestError, match=r"inner.kind \(stripy\); allowed: plain, striped \(did you mean striped\?\)"
+    ):
+        convert({"inner": {"kind": "stripy"}}, Outer, origin="c.toml")
 
 
 def test_bad_toml_names_the_place(tmp_path: Path) -> None:
