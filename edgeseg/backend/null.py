@@ -134,15 +134,7 @@ class NullBuilder:
 def runner_of(spec: EngineSpec, latency: Latency, *, outputs: int) -> NullRunner:
     """A null runner without a file."""
     return NullRunner(
-        RunnerSpec(
-            frame_size=spec.frame_size,
-            batch=spec.batch,
-            classes=spec.classes,
-            input_format=spec.input_format,
-            confidence=spec.confidence,
-            backend="null 1",
-            precision=spec.precision,
-        ),
+        RunnerSpec.of(spec, backend="null 1"),
         latency,
         outputs=outputs,
     )

@@ -202,15 +202,7 @@ class OnnxRuntimeBuilder:
 
 def runner_spec(spec: EngineSpec) -> RunnerSpec:
     """What a runner of ONNX Runtime takes and gives."""
-    return RunnerSpec(
-        frame_size=spec.frame_size,
-        batch=spec.batch,
-        classes=spec.classes,
-        input_format=spec.input_format,
-        confidence=spec.confidence,
-        backend=f"onnxruntime {ort.__version__}",
-        precision=spec.precision,
-    )
+    return RunnerSpec.of(spec, backend=f"onnxruntime {ort.__version__}")
 
 
 def _session(

@@ -204,15 +204,7 @@ class OpenVinoBuilder:
 
 def runner_spec(spec: EngineSpec) -> RunnerSpec:
     """What a runner of OpenVINO takes and gives."""
-    return RunnerSpec(
-        frame_size=spec.frame_size,
-        batch=spec.batch,
-        classes=spec.classes,
-        input_format=spec.input_format,
-        confidence=spec.confidence,
-        backend=f"openvino {str(ov.__version__).split('-')[0]}",
-        precision=spec.precision,
-    )
+    return RunnerSpec.of(spec, backend=f"openvino {str(ov.__version__).split('-')[0]}")
 
 
 def device_precisions(core: ov.Core) -> list[Precision]:

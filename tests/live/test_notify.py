@@ -62,10 +62,13 @@ def test_a_loop_that_does_not_go_round_starves_the_watchdog(manager: tuple[socke
     assert messages(listener) == ["STATUS=OK", "WATCHDOG=1"]
 
 
-def test_without_a_manager_nothing_is_said() -> None:
+def test_without_a_manager_nothing_is_said(manager: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, address = manager
+    monkeypatch.setenv("NOTIFY_SOCKET", address)  # of another process: only the environment handed in counts
     notifier = Notifier({})
     notifier.ready()
     notifier.alive(beat_ns=0, status="x")
     notifier.stopping()
     notifier.close()
     notifier.close()
+    assert messages(listener) == []

@@ -44,16 +44,7 @@ class TensorRtRunner(BaseRunner):
         self, api: TensorRtApi, driver: Callable[[], CudaDriver], plan: Path, spec: EngineSpec, options: NvidiaOptions
     ) -> None:
         super().__init__(
-            RunnerSpec(
-                frame_size=spec.frame_size,
-                batch=spec.batch,
-                classes=spec.classes,
-                depth=options.depth,
-                input_format=spec.input_format,
-                confidence=spec.confidence,
-                backend=str(api),
-                precision=spec.precision,
-            ),
+            RunnerSpec.of(spec, backend=str(api), depth=options.depth),
             outputs=options.outputs,
         )
         self._api = api

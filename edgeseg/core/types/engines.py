@@ -38,6 +38,20 @@ class RunnerSpec:
     backend: str = ""
     precision: str = ""
 
+    @classmethod
+    def of(cls, spec: EngineSpec, *, backend: str, depth: int = 1) -> RunnerSpec:
+        """What a runner over an engine of `spec` takes and gives; `backend` is the runtime's name and version."""
+        return cls(
+            frame_size=spec.frame_size,
+            batch=spec.batch,
+            classes=spec.classes,
+            depth=depth,
+            input_format=spec.input_format,
+            confidence=spec.confidence,
+            backend=backend,
+            precision=spec.precision,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RunTimes:
