@@ -5,7 +5,7 @@ path of a module (`encoder.2.1.pw1`) is the name of its tensor in the exported g
 
 Leaves (one input, one output, no state between calls)
 
-    nn.Conv2d            zeros as padding, dilation 1; `groups` 1 or the width (depthwise)
+    nn.Conv2d            zeros as padding, dilation 1; `groups` 1 or, as DepthwiseConv2d, the width
     nn.ConvTranspose2d   2x2 stride 2, or 4x4 stride 2 padding 1 (overlaps summed)
     MeanTransposed2d     a ConvTranspose2d, 4x4 stride 2 padding 1, overlaps averaged; the bias is added afterwards
     nn.BatchNorm2d       always right after a convolution: folds into it exactly
@@ -56,6 +56,28 @@ class LayerNorm2d(nn.LayerNorm):
         """[N, C, H, W] to the same shape."""
         x = nn.functional.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """One square filter a channel, padded to keep the size.
+
+    On a CPU it stays out of autocast: the weight gradient of a depthwise 7x7 takes three to four times as long in
+    bf16 as in float32 there (oneDNN has a fast kernel for float32 alone), and was almost half of a training step.
+
+    Args:
+        channels: In and out.
+        kernel: Side of the filter, odd.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to the same shape and dtype."""
+        if x.device.type != "cpu" or x.dtype != torch.bfloat16 or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float()).to(x.dtype)
 
 
 class LayerScale(nn.Module):
@@ -148,7 +170,7 @@ def _convnext(width: int, config: ModelConfig, drop: float) -> nn.Sequential:
     inner = width * config.expansion
     return sequence(
         Residual,
-        dw=nn.Conv2d(width, width, config.kernel, padding=config.kernel // 2, groups=width),
+        dw=DepthwiseConv2d(width, config.kernel),
         norm=make_norm(config.norm, width),
         pw1=nn.Conv2d(width, inner, 1),
         act=make_activation(config.activation),
