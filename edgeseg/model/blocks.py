@@ -5,7 +5,8 @@ path of a module (`encoder.2.1.pw1`) is the name of its tensor in the exported g
 
 Leaves (one input, one output, no state between calls)
 
-    nn.Conv2d            zeros as padding, dilation 1; `groups` 1 or, as DepthwiseConv2d, the width
+    nn.Conv2d            zeros as padding, dilation 1, one group
+    DepthwiseConv2d      a Conv2d with a group for each channel, same size
     nn.ConvTranspose2d   2x2 stride 2, or 4x4 stride 2 padding 1 (overlaps summed)
     MeanTransposed2d     a ConvTranspose2d, 4x4 stride 2 padding 1, overlaps averaged; the bias is added afterwards
     nn.BatchNorm2d       always right after a convolution: folds into it exactly

@@ -13,7 +13,7 @@ from torchvision.models.convnext import LayerNorm2d as TorchvisionLayerNorm
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import stochastic_depth
 
-from edgeseg.model.blocks import LayerNorm2d, StochasticDepth, make_activation, make_block
+from edgeseg.model.blocks import DepthwiseConv2d, LayerNorm2d, StochasticDepth, make_activation, make_block
 from edgeseg.model.config import ModelConfig, Upsample
 from edgeseg.model.sampling import MaxUnpool2d, MeanTransposed2d, make_down, make_up
 
@@ -194,3 +194,20 @@ def test_downsampling_halves(kind: str, norm: str) -> None:
     pool = [] if kind == "conv" else ["pool"]
     order = {"layer": ["norm", "conv"], "batch": ["conv", "norm"], "none": ["conv"]}[norm]
     assert names == pool + order
+
+
+def test_depthwise_is_torchs_own_and_keeps_full_precision_inside_autocast_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    ours = DepthwiseConv2d(8, 7)
+    torchs = nn.Conv2d(8, 8, 7, padding=3, groups=8)
+    torchs.load_state_dict(ours.state_dict())
+    x = noise(2, 8, 9, 10)
+    assert torch.equal(ours(x), torchs(x))
+    half = x.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = ours(half)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, torchs(half.float()).bfloat16())
+    y.float().sum().backward()
+    assert half.grad is not None
+    assert half.grad.dtype == torch.bfloat16
