@@ -16,6 +16,7 @@ Leaves (one input, one output, no state between calls)
     nn.ReLU, nn.GELU (approximate = "none" or "tanh"), nn.Hardswish, nn.Identity
     nn.MaxPool2d, nn.AvgPool2d    2x2, stride 2
     nn.Upsample          whole factor, "nearest" or "bilinear" (half-pixel centres: align_corners is False)
+    EnlargedLogits       an Upsample, "bilinear", last of a head
     nn.PixelShuffle      depth to space, channel-major (ONNX mode CRD)
     nn.ReplicationPad2d  only first in a stem: edge padding commutes with the folded mean and std, zeros would not
 

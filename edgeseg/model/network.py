@@ -11,7 +11,7 @@ from edgeseg.core.errors import RequestError
 from edgeseg.core.types import format_size
 from edgeseg.model.blocks import make_activation, make_block, make_norm, sequence
 from edgeseg.model.config import ModelConfig
-from edgeseg.model.sampling import MaxUnpool2d, MeanTransposed2d, enlarge, make_down, make_up
+from edgeseg.model.sampling import EnlargedLogits, MaxUnpool2d, MeanTransposed2d, make_down, make_up
 
 
 class DecoderLevel(nn.Module):
@@ -262,4 +262,4 @@ def _head(channels: int, num_classes: int, config: ModelConfig) -> nn.Sequential
         return sequence(nn.Sequential, conv=conv)
     if config.head == "shuffle":
         return sequence(nn.Sequential, conv=conv, shuffle=nn.PixelShuffle(factor))
-    return sequence(nn.Sequential, conv=conv, enlarge=enlarge(factor, bilinear=True))
+    return sequence(nn.Sequential, conv=conv, enlarge=EnlargedLogits(factor))

@@ -15,7 +15,7 @@ from torchvision.ops import stochastic_depth
 
 from edgeseg.model.blocks import DepthwiseConv2d, LayerNorm2d, StochasticDepth, make_activation, make_block
 from edgeseg.model.config import ModelConfig, Upsample
-from edgeseg.model.sampling import MaxUnpool2d, MeanTransposed2d, make_down, make_up
+from edgeseg.model.sampling import EnlargedLogits, MaxUnpool2d, MeanTransposed2d, make_down, make_up
 
 PUBLISHED = ModelConfig(widths=(12,), depths=(1,), norm="layer", activation="gelu", layer_scale=1e-6)
 
@@ -211,3 +211,23 @@ def test_depthwise_is_torchs_own_and_keeps_full_precision_inside_autocast_on_a_c
     y.float().sum().backward()
     assert half.grad is not None
     assert half.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarged_logits_are_torchs_bilinear_with_its_gradient(factor: int) -> None:
+    x = noise(2, 3, 5, 4).requires_grad_()
+    reference = noise(2, 3, 5, 4).requires_grad_()
+    weight = noise(2, 3, 5 * factor, 4 * factor, seed=1)
+    y = EnlargedLogits(factor)(x)
+    expected = nnf.interpolate(reference, scale_factor=factor, mode="bilinear")
+    torch.testing.assert_close(y, expected)
+    (y * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(x.grad, reference.grad)
+
+
+def test_enlarged_logits_are_float32_inside_autocast_in_training() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        y = EnlargedLogits(2)(noise(1, 3, 4, 4).bfloat16().requires_grad_())
+    assert y.dtype == torch.float32
+    assert y.is_contiguous()

@@ -179,9 +179,9 @@ def test_stochastic_depth_rises_to_the_coarsest_level() -> None:
 
 def test_the_vocabulary_is_closed() -> None:
     leaves = {
-        "AvgPool2d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "DepthwiseConv2d", "GELU", "Hardswish", "LayerNorm2d",
-        "LayerScale", "MaxPool2d", "MaxUnpool2d", "MeanTransposed2d", "PixelShuffle", "ReLU", "ReplicationPad2d",
-        "StochasticDepth", "Upsample",
+        "AvgPool2d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "DepthwiseConv2d", "EnlargedLogits", "GELU",
+        "Hardswish", "LayerNorm2d", "LayerScale", "MaxPool2d", "MaxUnpool2d", "MeanTransposed2d", "PixelShuffle",
+        "ReLU", "ReplicationPad2d", "StochasticDepth", "Upsample",
     }  # fmt: skip
     composites = {"Sequential", "Residual", "ModuleList", "ModuleDict", "DecoderLevel", "SegModel"}
     used: set[str] = set()
