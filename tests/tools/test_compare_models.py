@@ -1,0 +1,189 @@
+"""tools/compare_models.py with a tiny stand-in for a peer: one recipe for all, resumable, a page that says what ran."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgeseg.core.errors import RequestError
+from edgeseg.core.progress import Silent
+from edgeseg.core.types import Classes
+from edgeseg.export.parity import compare
+from edgeseg.model import InputConfig
+from edgeseg.train.loop import Trainer
+from edgeseg.train.supervised import supervised_parts
+
+ROOT = Path(__file__).parents[2]
+MODULES = ("compare_models", "model_latency", "model_page", "model_rows", "peer_models")
+SMALL = [
+    *("--data", "street:seed=1,frames=16,size=64x96", "--epochs", "2", "--crop", "64x96", "--threads", "1"),
+    *("--set", "data.split=train", "--set", "data.val_splits=['val']"),
+]
+
+
+class TinyNet(nn.Module):
+    """A padded strided convolution, a BatchNorm, a classifier at an eighth; in training an auxiliary one as well."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Conv2d(8, classes, 1)
+        self.aux = nn.Conv2d(8, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        return (self.head(x), self.aux(x)) if self.training else self.head(x)
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    """The tool's modules, with a tiny network as a peer."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import compare_models
+    import model_latency
+    import model_page
+    import model_rows
+    import peer_models
+
+    found = dict(zip(MODULES, (compare_models, model_latency, model_page, model_rows, peer_models), strict=True))
+    monkeypatch.setitem(peer_models.PEERS, "tiny", peer_models.Peer("torch", "a stand-in", TinyNet, factor=8))
+    threads = torch.get_num_threads()
+    yield found
+    torch.set_num_threads(threads)
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def run(tools: dict[str, ModuleType], folder: Path, *arguments: str) -> str:
+    out = folder / "models.md"
+    rows = ["--rows", "edge-s", "tiny", "--only", "edge-s", "tiny"]
+    tools["compare_models"].main([*SMALL, "--runs", str(folder / "runs"), "--out", str(out), *rows, *arguments])
+    return out.read_text() if out.is_file() else ""
+
+
+def rows_of(tools: dict[str, ModuleType], folder: Path, *arguments: str) -> object:
+    options = tools["compare_models"]._parser().parse_args([*SMALL, "--runs", str(folder), *arguments])
+    return tools["model_rows"].Rows(tools["compare_models"].plan_of(options), Silent())
+
+
+def test_a_table_from_training_to_page(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    page = run(tools, tmp_path, "--rates", "0.001,0.004", "--rate-epochs", "1", "--seconds", "0.2", "--note", "A note.")
+    for name in ("edge-s", "tiny"):
+        score = json.loads((tmp_path / "runs" / name / "scores.json").read_text())
+        assert set(score["rates"]) == {"0.001", "0.004"}
+        assert score["rates"][f"{score['rate']:g}"] == max(score["rates"].values())
+        assert score["images"] == 32
+        assert score["splits"]["val"]["boundary_iou"] is not None
+        assert f"--only {name}`" in page  # the command that makes this row alone
+        assert (tmp_path / "runs" / name / "model.onnx").is_file()
+    latency = json.loads((tmp_path / "runs" / "latency.json").read_text())
+    assert set(latency["engines"]["tiny"]) == set(tools["model_latency"].ENGINES)
+    assert all(timing["p50_ms"] > 0 for row in latency["engines"].values() for timing in row.values())
+    assert "2 epochs of crops of 64x96" in page
+    assert "A note." in page
+    assert str(tmp_path) not in page
+    for engine in ("openvino-f32", "openvino-bf16", "onnx-runtime-f32"):
+        svg = (tmp_path / f"models-{engine}.svg").read_text()
+        assert "tiny" in svg
+        assert "edge-s" in svg
+
+
+def test_a_finished_row_is_not_trained_again(
+    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tools, tmp_path, "--stages", "train")
+    monkeypatch.setattr(tools["model_rows"], "train_parts", lambda *_, **__: pytest.fail("trained again"))
+    page = run(tools, tmp_path, "--stages", "train", "page")
+    assert "not run" in page  # the latency
+    assert "| tiny | " in page
+
+
+def test_a_broken_row_goes_on_where_it_was(
+    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tools, tmp_path / "whole", "--stages", "train", "--only", "tiny")
+    step, taken = Trainer.take_step, []
+
+    def broken(self: Trainer, *arguments: object) -> None:
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        taken.append(arguments)
+        step(self, *arguments)  # type: ignore[arg-type]
+
+    often = ("--stages", "train", "--only", "tiny", "--set", "train.checkpoint_minutes=0")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "take_step", broken)
+        run(tools, tmp_path / "broken", *often)
+    assert not (tmp_path / "broken" / "runs" / "tiny" / "scores.json").exists()
+    taken.clear()
+    monkeypatch.setattr(
+        Trainer, "take_step", lambda self, *arguments: (taken.append(arguments), step(self, *arguments))
+    )
+    run(tools, tmp_path / "broken", *often)
+    assert len(taken) == 1  # of four: three were done
+    whole, resumed = (
+        load_file(tmp_path / part / "runs" / "tiny" / "run" / "weights.safetensors") for part in ("whole", "broken")
+    )
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_another_recipe_is_refused(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    rows_of(tools, tmp_path).train("tiny")  # type: ignore[attr-defined]
+    with pytest.raises(RequestError, match="another \\[loss\\]"):
+        rows_of(tools, tmp_path, "--set", "loss.dice=0.5").train("tiny")  # type: ignore[attr-defined]
+
+
+def test_every_row_learns_from_the_same_batches(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    rows = rows_of(tools, tmp_path)
+    feeds = []
+    for name in ("edge-s", "tiny"):
+        config, corpora = rows.config(name), rows.corpora  # type: ignore[attr-defined]
+        parts = supervised_parts(config, corpora[0], (), torch.device("cpu"))
+        feeds.append(parts.feed.batch(0, range(8), range(8), 0))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*feeds, strict=True))
+
+
+def test_rows_without_a_run_or_a_package_are_shown_as_such(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    peers = tools["peer_models"]
+    peers.PEERS["absent"] = peers.Peer("no_such_package", "nothing", TinyNet, licence="AGPL-3.0: by hand")
+    out = tmp_path / "models.md"
+    rows = ["--rows", "edge-s", "edge-s-ln", "tiny", "absent", "--stages", "train", "page", "--only", "absent"]
+    tools["compare_models"].main([*SMALL, "--runs", str(tmp_path / "runs"), "--out", str(out), *rows])
+    page = out.read_text()
+    assert "absent: cannot be built here, the package no_such_package is not installed (AGPL-3.0: by hand)" in page
+    assert page.count("not run yet") == 3
+    assert "timed only" in page
+
+
+def test_a_peers_graph_gives_torchs_masks(tools: dict[str, ModuleType]) -> None:
+    peers = tools["peer_models"]
+    classes = Classes(names=("a", "b", "c"), palette_rgb=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    model = peers.build_peer("tiny", 3, seed=4).eval()
+    with torch.no_grad():
+        model.network.stem[1].running_mean.normal_()
+        model.network.head.bias.normal_()
+    graph = peers.peer_graph("tiny", model, InputConfig(), classes, (40, 70))  # padded to 64x96
+    frame = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+    found = compare(model, InputConfig(), graph, [frame], Silent())
+    assert found.agreement == 1
+    assert found.logits_difference < 1e-5
+
+
+def test_unknown_rows_are_refused_by_name(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"unknown row \(edge-x\).*edge-s"):
+        run(tools, tmp_path, "--only", "edge-x")
+
+
+def test_the_agpl_peer_is_never_imported_by_the_package() -> None:
+    for file in (ROOT / "edgeseg").rglob("*.py"):
+        assert "ultralytics" not in file.read_text(encoding="utf-8"), file

@@ -1,0 +1,201 @@
+"""docs/models.md and its plots, from what tools/compare_models.py has trained and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from model_latency import ENGINES, Latency
+from model_rows import FORMS, OURS, Plan, Rows, RowScore, Shape
+from peer_models import PEERS, missing
+
+from edgeseg.bench.report.plot import Axis, Plot
+from edgeseg.bench.suite_page import standalone
+from edgeseg.core.artefacts import write_text
+from edgeseg.core.config import dump_toml, to_tables
+from edgeseg.core.deps import package_version
+from edgeseg.core.types import format_size
+
+Cells = Sequence[str]
+
+
+def write_page(out: Path, rows: Rows, latency: Latency | None, command: str, notes: Sequence[str]) -> list[Path]:
+    """Write the page and its plots; returns the files.
+
+    Args:
+        out: The Markdown file.
+        rows: What was trained.
+        latency: What was timed; None where nothing was.
+        command: The command line that makes it again.
+        notes: Further lines at the end.
+    """
+    scores = {name: found for name in rows.plan.names if (found := rows.finished(name))}
+    shapes = {name: rows.shape(name) for name in rows.names}
+    files = [out]
+    lines = [*_head(rows, latency, command), *_table(rows, scores, shapes, latency), ""]
+    if latency is not None and scores:
+        split = next(iter(next(iter(scores.values())).splits))
+        lines += ["## Accuracy over latency", "", *_verdicts(scores, latency, split), ""]
+        for engine in ENGINES:
+            points = _points(scores, latency, engine, split)
+            if points:
+                file = out.with_name(f"{out.stem}-{engine.lower().replace(' ', '-')}.svg")
+                write_text(file, standalone(plot(points, engine, split)))
+                files.append(file)
+                lines += [f"![{split} mIoU over latency, {engine}]({file.name})", ""]
+    lines += [*_classes(scores), *_commands(rows.plan, scores, command), *_recipe(rows)]
+    lines += [f"- {note}" for note in notes]
+    write_text(out, "\n".join(lines).rstrip() + "\n")
+    return files
+
+
+def _head(rows: Rows, latency: Latency | None, command: str) -> list[str]:
+    config = rows.config(OURS[0])
+    crop = format_size(config.augment.crop or (0, 0))
+    here = dict.fromkeys(PEERS[name].package for name in rows.names if name in PEERS)
+    packages = ", ".join(f"{package} {package_version(package.replace('_', '-'))}" for package in here)
+    splits = config.data.val_splits
+    lines = [
+        "# Our presets beside others' networks",
+        "",
+        f"Written by `{command}`; do not edit. Every row is trained from random first weights by the same loop: the "
+        f"same frames in the same order ({config.data.split}), augmentation, loss, schedule, averaging and budget: "
+        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}. The budget is small, so "
+        "no figure is what a network can reach: they compare the rows with each other. A peer is only another "
+        f"`nn.Module` ({packages or 'no peer is installed'}). **Decide by {splits[0]}**: CamVid's own val is one clip "
+        "of 6.7 s and flatters.",
+        "",
+        "*Parameters* and *multiply-adds* are of the exported graph (BatchNorm folded, auxiliary heads gone). "
+        "*Latency* is the median of the runtime's own call on the full graph (uint8 NHWC frame in, argmax uint8 mask "
+        "out, the same geometry around every network), with its 95 % interval.",
+        "",
+    ]
+    if latency is not None:
+        lines += [
+            f"Latency at {format_size(latency.size)}, {latency.threads} threads, all engines in turns in one run of "
+            f"{latency.seconds:g} s, on {latency.created}, {latency.busy}. {latency.device}. Every float32 engine "
+            "gives torch's class for at least 99.9 % of the pixels, or nothing is written.",
+            "",
+        ]
+    return lines
+
+
+def _table(
+    rows: Rows, scores: Mapping[str, RowScore], shapes: Mapping[str, Shape], latency: Latency | None
+) -> list[str]:
+    splits = rows.config(OURS[0]).data.val_splits
+    head = ["model", "parameters", "multiply-adds"]
+    head += [f"{split} {kind}" for split in splits for kind in ("mIoU %", "boundary IoU %")]
+    head += [f"{engine} ms" for engine in ENGINES] + ["BF16 agrees"]
+    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    for name in rows.plan.names:
+        shape, found = shapes.get(name), scores.get(name)
+        cells = [name]
+        cells += [f"{shape.parameters / 1e6:.2f} M", f"{shape.multiply_adds / 1e9:.2f} G"] if shape else ["–"] * 2
+        for split in splits:
+            scored = found.splits.get(split) if found else None
+            cells += [_share(scored.miou), _share(scored.boundary_iou)] if scored else [_absent(name), "–"]
+        timed = latency.engines.get(name, {}) if latency else {}
+        for engine in ENGINES:
+            time = timed.get(engine)
+            cells.append(f"{time.p50_ms:.2f} [{time.low_ms:.2f}, {time.high_ms:.2f}]" if time else "not run")
+        half = timed.get("OpenVINO BF16")
+        trained = bool(latency and latency.trained.get(name))
+        cells.append(f"{half.agreement:.2%}" if half and trained else "–")
+        lines.append(_line(cells))
+    gone = [f"- {name}: cannot be built here, {missing(name)}." for name in rows.plan.names if name not in rows.names]
+    return [*lines, *(["", *gone] if gone else [])]
+
+
+def _absent(name: str) -> str:
+    return "timed only" if name in FORMS else "not run yet"
+
+
+def _verdicts(scores: Mapping[str, RowScore], latency: Latency, split: str) -> list[str]:
+    """For each peer and engine: the best of ours that is not slower, and by how much it differs."""
+    lines = []
+    for engine in ENGINES:
+        ours = {name: point for name, point in _points(scores, latency, engine, split).items() if name not in PEERS}
+        for name, (ms, miou) in _points(scores, latency, engine, split).items():
+            if name not in PEERS:
+                continue
+            rivals = {rival: point for rival, point in ours.items() if point[0] <= ms}
+            text = f"- {engine}, {name} ({ms:.1f} ms, {miou:.3f} on {split}): "
+            if not rivals:
+                lines.append(text + "**none of ours is as fast**.")
+                continue
+            best = max(rivals, key=lambda rival: rivals[rival][1])
+            gap = rivals[best][1] - miou
+            word = "above it" if gap > 0 else "**not above it**"
+            lines.append(text + f"{best} ({rivals[best][0]:.1f} ms) is {word}, {100 * gap:+.1f} points.")
+    return lines
+
+
+def _points(
+    scores: Mapping[str, RowScore], latency: Latency, engine: str, split: str
+) -> dict[str, tuple[float, float]]:
+    """Median latency in ms and mIoU of every row that has both."""
+    found = {}
+    for name, score in scores.items():
+        timing = latency.engines.get(name, {}).get(engine)
+        if timing is not None and split in score.splits:
+            found[name] = (timing.p50_ms, score.splits[split].miou)
+    return found
+
+
+def plot(points: Mapping[str, tuple[float, float]], engine: str, split: str) -> Plot:
+    """Accuracy over latency: up and to the left is better; ours are joined by a line."""
+    times, shares = [ms for ms, _ in points.values()], [100 * miou for _, miou in points.values()]
+    pad = max(1.0, 0.2 * (max(shares) - min(shares)))
+    x = Axis(0.8 * min(times), 1.5 * max(times), f"{engine}, median ms", "log")
+    picture = Plot(x, Axis(min(shares) - pad, max(shares) + pad, f"{split} mIoU, %"), f"{split} mIoU", 900, 340)
+    ours = sorted(point for name, point in points.items() if name not in PEERS)
+    picture.line([(ms, 100 * miou) for ms, miou in ours], "s1")
+    for name, (ms, miou) in points.items():
+        style = "s2" if name in PEERS else "s1"
+        picture.dots([(ms, 100 * miou, 6, f"{name}: {ms:.2f} ms, {100 * miou:.1f} %")], style)
+        picture.text(ms, 100 * miou + 0.03 * (picture.y.high - picture.y.low), name, anchor="middle")
+    return picture
+
+
+def _classes(scores: Mapping[str, RowScore]) -> list[str]:
+    """IoU by class on the deciding split."""
+    if not scores:
+        return []
+    split = next(iter(next(iter(scores.values())).splits))
+    labels = list(next(iter(scores.values())).splits[split].iou)
+    lines = [f"## IoU by class on {split}, %", "", _line(["class", *scores]), _line(["---"] + ["---:"] * len(scores))]
+    lines += [
+        _line([label, *(_share(score.splits[split].iou.get(label)) for score in scores.values())]) for label in labels
+    ]
+    return [*lines, ""]
+
+
+def _commands(plan: Plan, scores: Mapping[str, RowScore], command: str) -> list[str]:
+    if not scores:
+        return []
+    lines = ["## What made each row", "", _line(["model", "command", "seed", "images seen", "rate", "rates tried"])]
+    lines.append(_line(["---"] * 2 + ["---:"] * 4))
+    for name, score in scores.items():
+        tried = ", ".join(f"{rate}: {_share(miou)}" for rate, miou in score.rates.items()) or "none"
+        cells = [name, f"`{command} --only {name}`", str(score.seed), str(score.images), f"{score.rate:g}", tried]
+        lines.append(_line(cells))
+    if plan.rates:
+        text = f"Every row tried the same learning rates, {plan.rate_epochs} epochs each (mIoU on the deciding split)"
+        lines += ["", f"{text}; the best one was taken."]
+    return [*lines, ""]
+
+
+def _recipe(rows: Rows) -> list[str]:
+    tables = to_tables(rows.config(OURS[0]))
+    recipe = {name: tables[name] for name in ("train", "augment", "loss")}
+    fold = ["<details><summary>the recipe of every row (its rate may differ, see above)</summary>", "", "```toml"]
+    return [*fold, dump_toml(recipe).strip(), "```", "", "</details>", ""]
+
+
+def _line(cells: Cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,318 @@
+"""The rows of tools/compare_models.py: each model trained by the package's own loop under one recipe; resumable.
+
+A peer is only another `nn.Module`: feed, loss, schedule, averaging, checkpoints and scores are `edgeseg.train`'s own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from peer_models import PEERS, PeerModel, build_peer, missing, peer_graph
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeseg.core import clock
+from edgeseg.core.artefacts import write_bytes
+from edgeseg.core.config import load_config, to_tables
+from edgeseg.core.errors import RequestError
+from edgeseg.core.progress import Progress
+from edgeseg.core.types import Size
+from edgeseg.data import open_dataset
+from edgeseg.export.run import RunFacts, canonical_model
+from edgeseg.graph import cost, fix_frame_size
+from edgeseg.graph.costs import parameters
+from edgeseg.model import ModelConfig
+from edgeseg.model.network import SegModel
+from edgeseg.train.config import RecipeConfig, RunConfig
+from edgeseg.train.corpus import Corpus
+from edgeseg.train.record import read_metrics
+from edgeseg.train.request import Tables, TrainRequest, resolve
+from edgeseg.train.run import open_folder, read_corpora, start_model, train_parts
+from edgeseg.train.supervised import supervised_parts
+from edgeseg.train.validate import score
+from edgeseg.train.world import World
+
+OURS = ("edge-s", "edge-m", "edge-l")
+FORMS = tuple(f"{name}-ln" for name in OURS)  # for their latency; trained only where --only names them
+
+RECIPE: Mapping[str, Mapping[str, object]] = {
+    "train": {"epochs": 20, "batch": 8, "lr": 0.003, "warmup_epochs": 1.0, "ema_decay": 0.99, "seed": 1},
+    "data": {"split": "train-dev", "val_splits": ["dev", "val"]},
+    "augment": {"crop": [192, 256], "class_mix": 0.25},
+    "loss": {"lovasz": 0.5, "class_weights": "sqrt"},
+    "model": {"aux_heads": 2},
+}
+"""Of every row; `[model]` is of ours alone. A peer's own auxiliary head is trained with the same weight."""
+
+
+class SplitScore(msgspec.Struct, frozen=True, kw_only=True):
+    """What one split scored, as `edgeseg.train.validate.Score`."""
+
+    miou: float
+    boundary_iou: float | None
+    iou: dict[str, float | None]
+
+
+class RowScore(msgspec.Struct, frozen=True, kw_only=True):
+    """A trained row: `RUNS/NAME/scores.json`.
+
+    Attributes:
+        rate: Peak learning rate that it was trained at.
+        rates: mIoU on the deciding split of each rate that was tried, by rate.
+        rate_epochs: Epochs of each trial.
+        epochs: Passes over the frames.
+        images: Images that it has seen, the trials not counted.
+        seed: Of everything random.
+        splits: By name, the deciding one first.
+    """
+
+    rate: float
+    rates: dict[str, float] = {}
+    rate_epochs: int = 0
+    epochs: int
+    images: int
+    seed: int
+    splits: dict[str, SplitScore]
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What a row costs, counted on its exported graph: weights after folding, multiply-adds of one frame."""
+
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all rows have in common.
+
+    Attributes:
+        data: Data set specification.
+        runs: Where the rows' folders lie.
+        overrides: Fields over `RECIPE`.
+        names: Rows of the table.
+        rates: Learning rates that each row tries; empty takes the recipe's.
+        rate_epochs: Epochs of each trial.
+    """
+
+    data: str
+    runs: Path
+    overrides: Tables
+    names: tuple[str, ...]
+    rates: Sequence[float] = ()
+    rate_epochs: int = 4
+
+
+class Rows:
+    """Trains and opens rows; frames are read once for all of them.
+
+    Args:
+        plan: What they have in common.
+        progress: Where the work is shown.
+    """
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan = plan
+        self._progress = progress
+        self._device = torch.device("cpu")
+        self._spent: list[tuple[float, float]] = []  # multiply-adds and seconds of what was trained
+
+    @functools.cached_property
+    def corpora(self) -> list[Corpus]:
+        """The training frames, then those of each scored split."""
+        return read_corpora(self.config(OURS[0]), self._device, self._progress)
+
+    @functools.cached_property
+    def _first(self) -> tuple[object, Size]:
+        dataset = open_dataset(self.plan.data, str(self._recipe().data.split))
+        label = dataset[0].label_hw
+        return dataset.classes, (label.shape[0], label.shape[1])
+
+    def config(self, name: str, **train: object) -> RunConfig:
+        """The resolved configuration of a row, with single fields of [train] replaced."""
+        classes, size = self._first
+        own = name not in PEERS
+        request = TrainRequest(out=self.folder(name), model=name if own else OURS[0])
+        recipe = self._recipe(**train)
+        config = resolve(recipe, request, classes=classes, frame_size=size)  # type: ignore[arg-type]
+        # the loop asks the model table for its stride alone; a peer has no other field of it
+        stand_in = ModelConfig(name=name, stem="patch2", widths=(1,) * 5, depths=(0,) * 5)
+        return config if own else msgspec.structs.replace(config, model=stand_in)
+
+    def _recipe(self, **train: object) -> RecipeConfig:
+        tables = {name: dict(fields) for name, fields in RECIPE.items()}
+        extra: Tables = {"train": train, "data": {"train": self.plan.data}}
+        for source in (self.plan.overrides, extra):
+            for table, fields in source.items():
+                tables.setdefault(table, {}).update(fields)
+        return load_config(None, RecipeConfig, tables)
+
+    @property
+    def names(self) -> list[str]:
+        """Rows of the table that can be built here."""
+        return [name for name in self.plan.names if name not in PEERS or not missing(name)]
+
+    def folder(self, name: str) -> Path:
+        """Where a row's runs, scores and graph lie."""
+        return self.plan.runs / name
+
+    # ------------------------------------------------------------ training
+
+    def train(self, name: str) -> RowScore:
+        """Train a row, or take what is there; the folder of a broken row is gone on with.
+
+        Raises:
+            RequestError: What lies there was trained under another recipe.
+            UnavailableError: A peer's package is not installed.
+        """
+        rates = {rate: self._try(name, rate) for rate in self.plan.rates}
+        best = max(rates, key=lambda rate: rates[rate]) if rates else None
+        config = self.config(name, **({"lr": best} if best else {}))
+        model = self._run(name, self.folder(name) / "run", config)
+        file = self.folder(name) / "scores.json"
+        if file.is_file():
+            return msgspec.json.decode(file.read_bytes(), type=RowScore)
+        splits = {}
+        with self._progress.task(f"score {name}", len(self.corpora) - 1) as task:
+            for corpus in self.corpora[1:]:
+                found = score(model, corpus, config.input, stride=config.model.stride, boundary=True)
+                splits[corpus.name] = SplitScore(miou=found.miou, boundary_iou=found.boundary_iou, iou=found.iou)
+                task.advance(note=f"{corpus.name} mIoU {found.miou:.3f}")
+        result = RowScore(
+            rate=config.train.lr,
+            rates={f"{rate:g}": miou for rate, miou in rates.items()},
+            rate_epochs=self.plan.rate_epochs if rates else 0,
+            epochs=config.train.epochs,
+            images=self._images(config),
+            seed=config.train.seed,
+            splits=splits,
+        )
+        write_bytes(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        return result
+
+    def finished(self, name: str) -> RowScore | None:
+        """The scores of a row that is trained."""
+        file = self.folder(name) / "scores.json"
+        return msgspec.json.decode(file.read_bytes(), type=RowScore) if file.is_file() else None
+
+    def _images(self, config: RunConfig) -> int:
+        return len(self.corpora[0]) // config.train.batch * config.train.batch * config.train.epochs
+
+    def _try(self, name: str, rate: float) -> float:
+        """The mIoU on the deciding split after a short run at one learning rate."""
+        folder = self.folder(name) / f"rate-{rate:g}"
+        file = folder / "miou.json"
+        if file.is_file():
+            return msgspec.json.decode(file.read_bytes(), type=float)
+        config = self.config(name, lr=rate, epochs=self.plan.rate_epochs)
+        model = self._run(name, folder, config)
+        miou = score(model, self.corpora[1], config.input, stride=config.model.stride).miou
+        self._progress.say(f"{name} at a rate of {rate:g}: {miou:.3f} on {self.corpora[1].name}")
+        write_bytes(file, msgspec.json.encode(miou))
+        return miou
+
+    def _run(self, name: str, folder: Path, config: RunConfig) -> nn.Module:
+        """The averaged model of one run: trained, gone on with, or read where it is complete."""
+        _check_same(folder, config)
+        if (folder / "done.json").is_file():
+            return self._load(name, folder, config)
+        config = msgspec.structs.replace(
+            config, train=msgspec.structs.replace(config.train, validate_every=config.train.epochs)
+        )
+        model = self.new_model(name, config)
+        parts = supervised_parts(config, self.corpora[0], (), self._device)  # scored once, when complete
+        open_folder(folder, config, ())
+        lines = read_metrics(folder)
+        left = config.train.epochs - (int(str(lines[-1]["epoch"])) if lines else 0)
+        started_ns = clock.now_ns()
+        averaged = train_parts(folder, config, model, parts, self._progress, world=World())
+        spent_s = (clock.now_ns() - started_ns) / 1e9
+        self._spent.append(
+            (self.shape(name).multiply_adds * left / config.train.epochs * self._images(config), spent_s)
+        )
+        return averaged
+
+    def _load(self, name: str, folder: Path, config: RunConfig) -> nn.Module:
+        model = self.new_model(name, config)
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        return model.eval()
+
+    def seconds_left(self, names: Sequence[str]) -> float | None:
+        """How long the rows named may still take, by multiply-adds and images, from those trained so far."""
+        work = sum(amount for amount, _ in self._spent)
+        if not work:
+            return None
+        ahead = 0.0
+        for name in names:
+            config = self.config(name)
+            epochs = config.train.epochs + len(self.plan.rates) * self.plan.rate_epochs
+            ahead += self.shape(name).multiply_adds * self._images(config) * epochs / config.train.epochs
+        return ahead * sum(seconds for _, seconds in self._spent) / work
+
+    # ------------------------------------------------------------ models and graphs
+
+    def new_model(self, name: str, config: RunConfig) -> SegModel | PeerModel:
+        """A row's network with its first weights."""
+        if name not in PEERS:
+            return start_model(config, self._device, self._progress, fresh=True)
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        return build_peer(name, len(config.classes), seed=config.train.seed)
+
+    def open(self, name: str) -> tuple[SegModel | PeerModel, bool]:
+        """A row's network in eval mode, and whether its weights are trained; untrained ones are its first."""
+        score_here = self.finished(name)
+        config = self.config(name, **({"lr": score_here.rate} if score_here else {}))
+        model = self.new_model(name, config)
+        if score_here is not None:
+            model.load_state_dict(load_file(self.folder(name) / "run" / "weights.safetensors"))
+        return model.eval(), score_here is not None
+
+    def graph(self, name: str, model: SegModel | PeerModel, size: Size | None = None) -> onnx.ModelProto:
+        """The full graph of a row: uint8 NHWC in, argmax uint8 out; at the network size unless told otherwise."""
+        config = self.config(name)
+        size = size or config.input.network_size
+        if isinstance(model, PeerModel):
+            return peer_graph(name, model, config.input, config.classes, size)
+        return fix_frame_size(canonical_model(model, config.input, config.classes, RunFacts()), size)
+
+    @functools.cache  # noqa: B019 - lives as long as the tool
+    def shape(self, name: str, size: Size | None = None) -> Shape:
+        """What a row costs."""
+        graph = self.graph(name, self.new_model(name, self.config(name)).eval(), size)
+        return Shape(parameters=parameters(graph), multiply_adds=sum(layer.macs for layer in cost(graph)))
+
+
+def _check_same(folder: Path, config: RunConfig) -> None:
+    """Refuse a run folder of another recipe; the number of threads may differ."""
+    file = folder / "config.toml"
+    if not file.is_file():
+        return
+    was, now = (_plain(item) for item in (load_config(file, RunConfig), config))
+    for table in was.keys() | now.keys():
+        if was.get(table) != now.get(table):
+            raise RequestError(
+                f"the run was made under another [{table}]",
+                value=folder,
+                allowed="the recipe that it was begun with",
+                fix="--runs ANOTHER_FOLDER",
+            )
+
+
+def _plain(config: RunConfig) -> dict[str, object]:
+    train = msgspec.structs.replace(config.train, threads=0, validate_every=1)
+    return to_tables(msgspec.structs.replace(config, train=train, version=""))
+
+
+def spread_frames(rows: Rows, count: int) -> list[np.ndarray]:
+    """Frames of the deciding split, evenly spaced: uint8 [H, W, 3] BGR at network size."""
+    corpus = rows.corpora[1] if len(rows.corpora) > 1 else rows.corpora[0]
+    places = np.unique(np.linspace(0, len(corpus) - 1, count, dtype=int))
+    return [np.ascontiguousarray(corpus.images[int(i)].permute(1, 2, 0).numpy()[:, :, ::-1]) for i in places]
