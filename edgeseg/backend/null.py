@@ -122,8 +122,9 @@ class NullBuilder:
             report={"device": "null: an injected latency, no network"},
         )
 
-    def open(self, engine: Path, spec: EngineSpec) -> NullRunner:
-        """A runner with the latency that was built in."""
+    def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> NullRunner:
+        """A runner with the latency that was built in; the same for throughput."""
+        del throughput
         try:
             latency = msgspec.json.decode(engine.read_bytes(), type=Latency)
         except (OSError, msgspec.DecodeError) as error:

@@ -161,8 +161,9 @@ class OnnxRuntimeBuilder:
             report={"data_movement_nodes": moves, "provider": "CPUExecutionProvider"},
         )
 
-    def open(self, engine: Path, spec: EngineSpec) -> OnnxRuntimeRunner:
-        """A runner over `engine.onnx`."""
+    def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> OnnxRuntimeRunner:
+        """A runner over `engine.onnx`; the same for throughput."""
+        del throughput
         options = self._resolve(spec)
         return OnnxRuntimeRunner(
             engine,

@@ -6,7 +6,9 @@ here names one and reads it back. Nothing is cached: compiling takes about a sec
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,19 +16,23 @@ from typing import Any
 
 import openvino as ov
 
-from edgeseg.backend.base import OUTPUTS, BlockingRunner, input_planes
+from edgeseg.backend.base import OUTPUTS, BaseRunner, input_planes
 from edgeseg.backend.onnx_model import check_model
 from edgeseg.backend.options import Option, resolve_options
 from edgeseg.backend.profiling import LayerTime
 from edgeseg.backend.ring import Slot
 from edgeseg.core.artefacts import disk_errors
+from edgeseg.core.clock import now_ns
 from edgeseg.core.errors import CapabilityError, EdgesegError, VerifyError
+from edgeseg.core.log import get_logger
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, RunnerSpec
+from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, RunnerSpec, RunTimes
 
 ENGINE_FILE = "engine.xml"
 _WEIGHTS_FILE = "engine.bin"
+_MOST_STREAMS = 4  # each has activations of its own in memory
 
+_LOG = get_logger(__name__)
 _OPTIONS: Mapping[str, Option] = {
     "outputs": OUTPUTS,
     "float_precision": "fp32",  # of the layers of an INT8 engine that are not quantised: fp32 or bf16
@@ -52,34 +58,50 @@ _RUNTIME_PRECISIONS: Mapping[str, str] = {
 }
 
 
-class OpenVinoRunner(BlockingRunner):
+class OpenVinoRunner(BaseRunner):
     """Runs an OpenVINO model on the CPU, straight from the input buffer into the leased output buffer.
+
+    With one stream all threads work on one frame, which is soonest done. With several, each works on a frame of its
+    own: threads that never wait for each other give more frames a second, and each frame takes longer.
 
     Args:
         model: An `engine.xml` with its `engine.bin` beside it, or the bytes of an ONNX model.
-        spec: What the model takes and gives.
+        spec: What the model takes and gives; its `depth` is the number of requests.
         hint: Precision of the layers that are not quantised; set, and read back after compiling.
         threads: CPU threads; 0 lets OpenVINO choose.
+        streams: Frames that are worked on at once.
         outputs: Output buffers beyond the depth.
     """
 
     def __init__(
-        self, model: Path | bytes, spec: RunnerSpec, *, hint: str = "fp32", threads: int = 0, outputs: int = OUTPUTS
+        self,
+        model: Path | bytes,
+        spec: RunnerSpec,
+        *,
+        hint: str = "fp32",
+        threads: int = 0,
+        streams: int = 1,
+        outputs: int = OUTPUTS,
     ) -> None:
         super().__init__(spec, outputs=outputs)
         self._model = model
         self._hint = hint
         self._threads = threads
-        self._request: Any = None
+        self._streams = streams
+        self._idle: deque[Any] = deque()  # requests
+        self._started: deque[tuple[Any, int]] = deque()  # requests in flight, and their engine time where it is known
         self._feeds: list[dict[str, ov.Tensor]] = []
         self._outs: list[dict[str, ov.Tensor]] = []
+        self._held: tuple[Sequence[U8], Sequence[Slot]] = ((), ())  # what requests in flight read and write
 
     def _open(self) -> None:
         core = ov.Core()
-        compiled = compile_model(core, read_model(core, self._model), hint=self._hint, threads=self._threads)
-        self._request = compiled.create_infer_request()
+        model = read_model(core, self._model)
+        compiled = compile_model(core, model, hint=self._hint, threads=self._threads, streams=self._streams)
+        self._idle.extend(compiled.create_infer_request() for _ in range(self._spec.depth))
 
     def _bind(self, inputs: Sequence[U8], slots: Sequence[Slot]) -> None:
+        self._held = (inputs, slots)
         self._feeds = [
             {name: _shared(plane) for name, plane in input_planes(self._spec, item).items()} for item in inputs
         ]
@@ -89,21 +111,40 @@ class OpenVinoRunner(BlockingRunner):
                 outs["confidence"] = _shared(slot.confidence_nhw)
             self._outs.append(outs)
 
-    def _run(self, feed: int, slot: int) -> None:
-        request = self._request
+    def _start(self, feed: int, slot: int) -> None:
+        request, begin_ns = self._idle.popleft(), now_ns()
         try:
             for name, tensor in self._feeds[feed].items():
                 request.set_tensor(name, tensor)
             for name, tensor in self._outs[slot].items():
                 request.set_tensor(name, tensor)
             request.start_async()  # then wait(): unlike infer() it does not make a dictionary of every output
+            if self._spec.depth == 1:  # nothing else can be done meanwhile, and the time is the engine's alone
+                request.wait()
+        except RuntimeError as error:
+            self._idle.append(request)
+            raise EdgesegError("OpenVINO failed while running", value=_first_line(error)) from error
+        self._started.append((request, now_ns() - begin_ns))
+
+    def _finish(self, slot: int) -> RunTimes:
+        del slot  # requests end in the order in which they are waited for
+        request, engine_ns = self._started.popleft()
+        self._idle.append(request)
+        if self._spec.depth == 1:
+            return RunTimes(0, engine_ns, 0)
+        try:
             request.wait()
         except RuntimeError as error:
             raise EdgesegError("OpenVINO failed while running", value=_first_line(error)) from error
+        return RunTimes(0, round(request.latency * 1e6), 0)  # from start to end, waiting for a stream included
 
     def _close(self) -> None:
-        self._request = None
-        self._feeds, self._outs = [], []
+        for request, _ in self._started:
+            request.cancel()
+            _settle(request)
+        self._started.clear()
+        self._idle.clear()
+        self._feeds, self._outs, self._held = [], [], ((), ())
 
 
 class OpenVinoBuilder:
@@ -156,14 +197,16 @@ class OpenVinoBuilder:
             },
         )
 
-    def open(self, engine: Path, spec: EngineSpec) -> OpenVinoRunner:
-        """A runner over `engine.xml`."""
+    def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> OpenVinoRunner:
+        """A runner over `engine.xml`; for throughput, one with several streams and a request more than those."""
         options = self._resolve(spec)
+        streams = min(_MOST_STREAMS, spec.threads or len(os.sched_getaffinity(0))) if throughput else 1
         return OpenVinoRunner(
             engine,
-            runner_spec(spec),
+            runner_spec(spec, depth=streams + 1 if streams > 1 else 1),
             hint=float_hint(spec, options),
             threads=spec.threads,
+            streams=streams,
             outputs=int(options["outputs"]),
         )
 
@@ -202,9 +245,9 @@ class OpenVinoBuilder:
         return options
 
 
-def runner_spec(spec: EngineSpec) -> RunnerSpec:
+def runner_spec(spec: EngineSpec, *, depth: int = 1) -> RunnerSpec:
     """What a runner of OpenVINO takes and gives."""
-    return RunnerSpec.of(spec, backend=f"openvino {str(ov.__version__).split('-')[0]}")
+    return RunnerSpec.of(spec, backend=f"openvino {str(ov.__version__).split('-')[0]}", depth=depth)
 
 
 def device_precisions(core: ov.Core) -> list[Precision]:
@@ -232,9 +275,9 @@ def read_model(core: ov.Core, model: Path | bytes) -> ov.Model:
 
 
 def compile_model(
-    core: ov.Core, model: ov.Model, *, hint: str, threads: int = 0, profile: bool = False
+    core: ov.Core, model: ov.Model, *, hint: str, threads: int = 0, streams: int = 1, profile: bool = False
 ) -> ov.CompiledModel:
-    """Compile for lowest latency on the CPU, in the precision asked for.
+    """Compile for the CPU in the precision asked for: for lowest latency, or with several streams for throughput.
 
     Raises:
         CapabilityError: OpenVINO compiled it in another precision.
@@ -242,10 +285,12 @@ def compile_model(
     """
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[hint],
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": str(streams),
         "PERF_COUNT": profile,
     }
+    if streams > 1:
+        config["ENABLE_CPU_PINNING"] = False  # a stream whose core decodes a video moves to another core
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
@@ -301,6 +346,14 @@ def _precision_of(compiled: ov.CompiledModel) -> Precision:
 
 def _shared(array: U8) -> ov.Tensor:
     return ov.Tensor(array, shared_memory=True)
+
+
+def _settle(request: Any) -> None:
+    """Wait for a cancelled request, however it ends."""
+    try:
+        request.wait()
+    except RuntimeError as error:
+        _LOG.debug("a request ended with %s", _first_line(error))
 
 
 def _first_line(error: BaseException) -> str:

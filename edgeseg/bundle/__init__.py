@@ -62,12 +62,12 @@ def open_bundle(path: Path, *, trust: Path | None = None, device: DeviceInfo | N
     return verify.open_bundle(path, trust=trust, device=device)
 
 
-def open_runner(bundle: Bundle) -> Runner:
+def open_runner(bundle: Bundle, *, throughput: bool = False) -> Runner:
     """The engine of a bundle; entering it runs the golden frames. See `edgeseg.bundle.selftest`."""
     require("PIL", what=_WHAT)
     from edgeseg.bundle import selftest
 
-    return selftest.open_runner(bundle)
+    return selftest.open_runner(bundle, throughput=throughput)
 
 
 def roll_back(path: Path) -> Bundle:

@@ -17,15 +17,19 @@ from edgeseg.core.types import U8, Output, Runner, RunnerSpec, Ticket
 _LOG = get_logger(__name__)
 
 
-def open_runner(bundle: Bundle) -> Runner:
+def open_runner(bundle: Bundle, *, throughput: bool = False) -> Runner:
     """The engine of a verified bundle; nothing touches the device before it is entered.
+
+    Args:
+        bundle: What `open_bundle` gave.
+        throughput: Rather more frames a second than each one soon: for files.
 
     Raises:
         UnavailableError: The backend is not installed.
     """
     manifest = bundle.manifest
     builder = get_builder(manifest.engine.backend)
-    return ProvenRunner(bundle, builder.open(bundle.engine_file, manifest.spec))
+    return ProvenRunner(bundle, builder.open(bundle.engine_file, manifest.spec, throughput=throughput))
 
 
 def golden_agreement(runner: Runner, golden: Sequence[Golden]) -> float:

@@ -17,6 +17,7 @@ from edgeseg.live.health import CameraHealth
 from edgeseg.live.slot import Captured, Slot
 from edgeseg.live.stop import Stop
 
+_FILE_BUFFERS = 5  # more for a file, of which several frames may be in the engine
 _POLL_S = 0.2  # longest wait that does not look at the stop event
 _log = get_logger(__name__)
 
@@ -136,7 +137,8 @@ class Capture(threading.Thread):
 
     def _resize_pool(self, size: tuple[int, int]) -> BufferPool:
         if self._pool is None or self._pool.shape[:2] != size:
-            self._pool = BufferPool((*size, 3), self._buffers)
+            live = self.info is None or self.info.live
+            self._pool = BufferPool((*size, 3), self._buffers + (0 if live else _FILE_BUFFERS))
         return self._pool
 
     # ------------------------------------------------------------ frames

@@ -28,10 +28,10 @@ class BundleEngine:
         """Vocabulary of the masks."""
         return self.bundle.manifest.spec.classes
 
-    def load(self, camera_size: Size) -> Runner:
+    def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
         """The bundle's runner, at the bundle's frame size."""
         del camera_size
-        return open_runner(self.bundle)
+        return open_runner(self.bundle, throughput=throughput)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,12 @@ class ModelEngine:
         """The reference itself."""
         return self.reference
 
-    def load(self, camera_size: Size) -> Runner:
+    def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
         """The runner of the default bundle."""
         from edgeseg.deploy import default_bundle
 
-        return open_runner(open_bundle(default_bundle(self.reference, camera_size, self.progress)))
+        bundle = open_bundle(default_bundle(self.reference, camera_size, self.progress))
+        return open_runner(bundle, throughput=throughput)
 
 
 def open_engine(reference: str, *, trust: Path | None = None, progress: Progress | None = None) -> Engine:

@@ -106,7 +106,7 @@ class Pipeline:
 
     def _start_sinks(self, infos: Sequence[SourceInfo | None]) -> None:
         request = self.request
-        files = not any(info is None or info.live for info in infos)
+        files = _are_files(infos)
         context = SinkContext(
             cameras=[info or _missing(number) for number, info in enumerate(infos)],
             classes=request.engine.classes,
@@ -136,7 +136,7 @@ class Pipeline:
             if self.stop.wait(_POLL_S):
                 return
             size = next((capture.info.size for capture in self.captures if capture.info is not None), None)
-        runner = request.engine.load(size)
+        runner = request.engine.load(size, throughput=_are_files(infos))
         self._check_engine(runner, size)
         fanout = Fanout(self.workers, self.log.add)
         self.inference = Inference(
@@ -242,6 +242,11 @@ class Pipeline:
         left += [worker.sink.name for worker in self.workers if worker.alive]
         if left:
             _log.warning("still busy after %.1f s, left to end by themselves: %s", grace_s, ", ".join(left))
+
+
+def _are_files(infos: Sequence[SourceInfo | None]) -> bool:
+    """Whether no source is a camera: then nothing is dropped, and frames a second count more than their age."""
+    return not any(info is None or info.live for info in infos)
 
 
 def _missing(number: int) -> SourceInfo:

@@ -23,8 +23,11 @@ class Engine(Protocol):
     def classes(self) -> Classes:
         """Vocabulary of the masks."""
 
-    def load(self, camera_size: Size) -> Runner:
-        """A runner, not yet entered; builds it for this camera size where that is what was asked for."""
+    def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
+        """A runner, not yet entered; builds it for this camera size where that is what was asked for.
+
+        `throughput` asks for more frames a second rather than each one soon: what files want and cameras do not.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ class LoadedEngine:
         """Vocabulary of the masks."""
         return self.runner.spec.classes
 
-    def load(self, camera_size: Size) -> Runner:
-        """The runner, whatever the camera's size."""
-        del camera_size
+    def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
+        """The runner as it is."""
+        del camera_size, throughput
         return self.runner
 
 

@@ -42,6 +42,44 @@ class TestContractInt8BatchAndConfidence(RunnerContract):
         return get_builder("openvino").open(self.engine, self.spec)
 
 
+class TestContractForThroughput(RunnerContract):
+    @pytest.fixture(autouse=True)
+    def build(self, tmp_path):
+        self.spec = spec_of("int8", threads=2)
+        self.engine = tmp_path / build(tmp_path, int8_model(), self.spec)[0].file
+
+    def runner(self):
+        return get_builder("openvino").open(self.engine, self.spec, throughput=True)
+
+    def test_frames_in_flight_give_the_masks_of_one_at_a_time(self):
+        pictures = frames(9)
+        with get_builder("openvino").open(self.engine, self.spec) as one, self.runner() as many:
+            assert (one.spec.depth, many.spec.depth) == (1, 3)
+            expected = []
+            for picture in pictures:
+                with one.infer(picture) as output:
+                    expected.append(output.mask_nhw.copy())
+            tickets, found = [], []
+            for picture in [*pictures, *[None] * many.spec.depth]:
+                if len(tickets) == many.spec.depth or picture is None:
+                    with many.collect(tickets.pop(0)) as output:
+                        found.append(output.mask_nhw.copy())
+                        assert output.times.engine_ns > 0
+                if picture is not None:
+                    tickets.append(many.submit(picture))
+            assert len({mask.tobytes() for mask in expected}) > 1
+            assert all((a == b).all() for a, b in zip(expected, found, strict=True))
+
+    def test_a_failure_elsewhere_ends_what_is_in_flight(self):
+        runner = self.runner()
+        with pytest.raises(KeyError, match="elsewhere"), runner:
+            for picture in frames(3):
+                runner.submit(picture)
+            raise KeyError("elsewhere")
+        with runner, runner.infer(frames(1)[0]) as output:
+            assert output.mask_nhw.size
+
+
 @pytest.mark.parametrize(("model", "precision"), [(float_model, "fp32"), (int8_model, "int8")])
 def test_masks_agree_with_onnx_runtime(tmp_path, model, precision):
     pictures = frames(6)

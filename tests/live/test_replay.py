@@ -87,7 +87,7 @@ class Shifted:
     def __init__(self, runner: Any, classes: Classes, change: bool) -> None:
         self.runner, self.classes, self.change = runner, classes, change
 
-    def load(self, camera_size: Size) -> Any:
+    def load(self, camera_size: Size, *, throughput: bool = False) -> Any:
         real = self.runner.collect
 
         def collect(ticket: Any) -> Any:

@@ -65,7 +65,7 @@ class NullEngine:
     def __init__(self, null: Callable[..., Any], classes: Classes) -> None:
         self.null, self.classes = null, classes
 
-    def load(self, camera_size: Size) -> Any:
+    def load(self, camera_size: Size, *, throughput: bool = False) -> Any:
         return self.null(camera_size)
 
 

@@ -177,12 +177,15 @@ class _NvidiaBuilder:
             can_run_here=_gpu_is_here(),
         )
 
-    def open(self, engine: Path, spec: EngineSpec) -> Runner:
+    def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> Runner:
         """A runner over a verified plan; nothing touches the GPU before it is entered.
+
+        The same for throughput: the option `depth` overlaps copies with runs where that was found to pay.
 
         Raises:
             UnavailableError: pycuda or cuda-bindings is not installed, or the driver is missing.
         """
+        del throughput
         require("pycuda", what=f"an engine of {self.name}")
         from edgeseg.backend.nvidia.runner import TensorRtRunner
 

@@ -102,13 +102,13 @@ class TrtexecBuilder:
             can_run_here=False,
         )
 
-    def open(self, engine: Path, spec: EngineSpec) -> Runner:
+    def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> Runner:
         """Refused: the plan is trtexec's, and the program that runs it is the user's own.
 
         Raises:
             CapabilityError: Always; names the script.
         """
-        del spec
+        del spec, throughput
         raise CapabilityError(
             "running a JetPack 5 bundle in edgeseg",
             runtime="JetPack 5 has Python 3.8",

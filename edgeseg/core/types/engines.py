@@ -204,5 +204,12 @@ class Builder(Protocol):
     def build(self, model: Path, folder: Path, spec: EngineSpec, progress: Progress = ...) -> BuiltEngine:
         """Build into `folder` (exists, empty of engines)."""
 
-    def open(self, engine: Path, spec: EngineSpec) -> Runner:
-        """A runner over a built engine file; loads nothing before `__enter__`."""
+    def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> Runner:
+        """A runner over a built engine file; loads nothing before `__enter__`.
+
+        Args:
+            engine: What `build` named.
+            spec: What it was built for.
+            throughput: Rather more frames a second than each one soon: for files. Several frames may then be in
+                flight (`RunnerSpec.depth`). A backend that has no such form gives the same runner either way.
+        """
