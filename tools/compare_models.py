@@ -4,8 +4,8 @@
 
 Peers: segmentation_models.pytorch's U-Net (`pip install segmentation-models-pytorch`), and Ultralytics' YOLO26n-sem
 where you have installed that package by hand: it is under AGPL-3.0, and edgeseg neither needs nor imports it. A peer
-whose package is missing is shown as such. Rows that are finished under --runs are not trained again, a broken one goes
-on where it was; the page may be written at any time and says what was not run yet.
+whose package is missing is shown as such. Rows that are finished under --runs are not trained again, a broken one
+goes on where it was; the page may be written at any time and says what was not run yet.
 
 Three stages, all of them by default: `train` (the rows of --only, or all but the -ln forms), `latency` (every row of
 --rows; its weights need not be trained for it), `page`.

@@ -43,7 +43,15 @@ OURS = ("edge-s", "edge-m", "edge-l")
 FORMS = tuple(f"{name}-ln" for name in OURS)  # for their latency; trained only where --only names them
 
 RECIPE: Mapping[str, Mapping[str, object]] = {
-    "train": {"epochs": 20, "batch": 8, "lr": 0.003, "warmup_epochs": 1.0, "ema_decay": 0.99, "seed": 1},
+    "train": {
+        "epochs": 20,
+        "batch": 8,
+        "lr": 0.003,
+        "warmup_epochs": 1.0,
+        "schedule": "trapezoid",  # finished rows can be lengthened, all alike: --epochs
+        "ema_decay": 0.99,
+        "seed": 1,
+    },
     "data": {"split": "train-dev", "val_splits": ["dev", "val"]},
     "augment": {"crop": [192, 256], "class_mix": 0.25},
     "loss": {"lovasz": 0.5, "class_weights": "sqrt"},
@@ -176,9 +184,9 @@ class Rows:
         best = max(rates, key=lambda rate: rates[rate]) if rates else None
         config = self.config(name, **({"lr": best} if best else {}))
         model = self._run(name, self.folder(name) / "run", config)
-        file = self.folder(name) / "scores.json"
-        if file.is_file():
-            return msgspec.json.decode(file.read_bytes(), type=RowScore)
+        known = self.finished(name)
+        if known is not None and known.epochs == config.train.epochs:
+            return known
         splits = {}
         with self._progress.task(f"score {name}", len(self.corpora) - 1) as task:
             for corpus in self.corpora[1:]:
@@ -194,6 +202,7 @@ class Rows:
             seed=config.train.seed,
             splits=splits,
         )
+        file = self.folder(name) / "scores.json"
         write_bytes(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
         return result
 
@@ -220,8 +229,8 @@ class Rows:
 
     def _run(self, name: str, folder: Path, config: RunConfig) -> nn.Module:
         """The averaged model of one run: trained, gone on with, or read where it is complete."""
-        _check_same(folder, config)
-        if (folder / "done.json").is_file():
+        was = _begun(folder, config)
+        if was == config.train.epochs and (folder / "done.json").is_file():
             return self._load(name, folder, config)
         config = msgspec.structs.replace(
             config, train=msgspec.structs.replace(config.train, validate_every=config.train.epochs)
@@ -290,12 +299,18 @@ class Rows:
         return Shape(parameters=parameters(graph), multiply_adds=sum(layer.macs for layer in cost(graph)))
 
 
-def _check_same(folder: Path, config: RunConfig) -> None:
-    """Refuse a run folder of another recipe; the number of threads may differ."""
+def _begun(folder: Path, config: RunConfig) -> int:
+    """How many epochs the run in a folder was to have; 0 where there is none. With a trapezoid they may grow.
+
+    Raises:
+        RequestError: It is a run of another recipe.
+    """
     file = folder / "config.toml"
     if not file.is_file():
-        return
-    was, now = (_plain(item) for item in (load_config(file, RunConfig), config))
+        return 0
+    found = load_config(file, RunConfig)
+    grown = config.train.schedule == "trapezoid" and found.train.epochs < config.train.epochs
+    was, now = (_plain(item, epochs=grown) for item in (found, config))
     for table in was.keys() | now.keys():
         if was.get(table) != now.get(table):
             raise RequestError(
@@ -304,10 +319,13 @@ def _check_same(folder: Path, config: RunConfig) -> None:
                 allowed="the recipe that it was begun with",
                 fix="--runs ANOTHER_FOLDER",
             )
+    return found.train.epochs
 
 
-def _plain(config: RunConfig) -> dict[str, object]:
+def _plain(config: RunConfig, *, epochs: bool) -> dict[str, object]:
+    """The tables without what may differ: threads, when scores are taken, and epochs where asked for."""
     train = msgspec.structs.replace(config.train, threads=0, validate_every=1)
+    train = msgspec.structs.replace(train, epochs=1) if epochs else train
     return to_tables(msgspec.structs.replace(config, train=train, version=""))
 
 

@@ -137,6 +137,16 @@ def test_a_broken_row_goes_on_where_it_was(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_larger_budget_lengthens_a_finished_row(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    assert rows_of(tools, tmp_path).train("tiny").images == 32  # type: ignore[attr-defined]
+    longer = rows_of(tools, tmp_path, "--epochs", "3").train("tiny")  # type: ignore[attr-defined]
+    assert longer.images == 48
+    lines = (tmp_path / "tiny" / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    with pytest.raises(RequestError, match="another \\[train\\]"):
+        rows_of(tools, tmp_path).train("tiny")  # type: ignore[attr-defined]  # cannot become shorter
+
+
 def test_another_recipe_is_refused(tools: dict[str, ModuleType], tmp_path: Path) -> None:
     rows_of(tools, tmp_path).train("tiny")  # type: ignore[attr-defined]
     with pytest.raises(RequestError, match="another \\[loss\\]"):
