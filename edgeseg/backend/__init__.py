@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.backend.registry import backend_names, get_builder, probe_backends
 from edgeseg.core.deps import require
-from edgeseg.core.types import Classes, EngineSpec, Runner, Size
+from edgeseg.core.types import Classes, Colour, EngineSpec, Runner, Size
 
 if TYPE_CHECKING:
     import onnx
@@ -54,6 +54,7 @@ def open_onnx(model: Path | onnx.ModelProto, frame_size: Size, *, batch: int = 1
         precision="int8" if has_qdq(proto) else "fp32",
         classes=meta.classes,
         input_format=meta.input_format,
+        colour=Colour.from_text(meta.notes["colour"]) if "colour" in meta.notes else Colour(),
         confidence=meta.confidence,
         threads=threads,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeseg.core.errors import DataError, RequestError
+from edgeseg.core.errors import DataError
+from edgeseg.core.packing import packed
 from edgeseg.core.progress import Progress
 from edgeseg.core.resize import Resizer
 from edgeseg.core.types import U8, RunnerSpec, Size, Source, format_size
@@ -44,15 +45,9 @@ def source_frames(source: Source, *, count: int = COUNT) -> list[U8]:
 
 
 def engine_frames(frames: list[U8], spec: RunnerSpec) -> list[U8]:
-    """Frames at the engine's frame size, stretched where they have another.
-
-    Raises:
-        RequestError: The engine takes another format than BGR.
-    """
-    if spec.input_format != "bgr":
-        raise RequestError("bench plays BGR frames", value=spec.input_format, fix="edgeseg build MODEL --input bgr")
+    """BGR frames as the engine takes them: at its frame size, stretched where they have another, in its format."""
     size = frames[0].shape[:2]
-    if size == spec.frame_size:
-        return frames
-    resizer = Resizer(size, spec.frame_size)
-    return [resizer.to_frame(frame, np.empty((*spec.frame_size, 3), np.uint8)) for frame in frames]
+    if size != spec.frame_size:
+        resizer = Resizer(size, spec.frame_size)
+        frames = [resizer.to_frame(frame, np.empty((*spec.frame_size, 3), np.uint8)) for frame in frames]
+    return [packed(frame, spec.input_format, spec.colour) for frame in frames]

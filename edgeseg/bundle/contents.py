@@ -23,7 +23,7 @@ GOLDEN_COUNT = range(4, 9)
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One golden frame: uint8 [H, W, 3] BGR (or the [H, W] plane of a camera format), and its mask, uint8 [H, W]."""
+    """One golden frame as the engine takes it (uint8: bgr [H, W, 3], nv12 [3H/2, W], yuyv [H, W, 2]), and its mask."""
 
     frame: U8
     mask_hw: U8

@@ -26,13 +26,12 @@ def write_golden(folder: Path, golden: Sequence[Golden], classes: Classes) -> No
     target = folder / GOLDEN
     target.mkdir()
     for index, item in enumerate(golden):
-        picture = item.frame if item.frame.ndim == 2 else np.ascontiguousarray(item.frame[..., ::-1])
-        Image.fromarray(picture).save(target / f"{index:03d}.png")
+        Image.fromarray(_as_picture(item.frame)).save(target / f"{index:03d}.png")
         write_index_png(target / f"{index:03d}.mask.png", item.mask_hw, classes)
 
 
 def read_golden(bundle: Bundle) -> list[Golden]:
-    """The golden frames (BGR, or one plane) and masks of a verified bundle.
+    """The golden frames, as the engine takes them, and the masks of a verified bundle.
 
     Raises:
         VerifyError: A picture cannot be read.
@@ -49,4 +48,14 @@ def _read_frame(bundle: Bundle, name: str) -> U8:
             array = np.asarray(picture)
     except (UnidentifiedImageError, OSError) as error:
         raise refusal(bundle.path, "a golden frame cannot be read", value=f"{name}: {error}", allowed="PNG") from None
-    return np.ascontiguousarray(array if array.ndim == 2 else array[..., ::-1])
+    if array.ndim == 3:
+        return np.ascontiguousarray(array[..., ::-1])
+    form = bundle.manifest.spec.input_format
+    return np.ascontiguousarray(array.reshape(array.shape[0], -1, 2) if form == "yuyv" else array)
+
+
+def _as_picture(frame: U8) -> U8:
+    """RGB of BGR; the bytes of a camera format as one grey plane, so that a PNG keeps them."""
+    if frame.ndim == 3 and frame.shape[2] == 3:
+        return np.ascontiguousarray(frame[..., ::-1])
+    return frame.reshape(frame.shape[0], -1)

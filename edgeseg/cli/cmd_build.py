@@ -29,6 +29,9 @@ _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 @click.option("--frame-size", metavar="HxW", help="Size of frame and mask; by default what the model was trained at.")
 @click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
 @click.option("--input", "input_format", default="bgr", show_default=True, help="bgr, nv12 or yuyv.")
+@click.option(
+    "--colour", metavar="C", help="What nv12 and yuyv mean: bt601 or bt709, -full for 0 to 255.  [default: bt601]"
+)
 @click.option("--confidence", is_flag=True, help="Also give a confidence plane.")
 @click.option("--backend", help="Only this backend; by default the fastest installed one, measured here.")
 @click.option("--threads", type=int, help="CPU threads of the engine; 0 lets the runtime choose.")
@@ -42,15 +45,19 @@ def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: obj
     fastest one that passes the gate is kept. int8 needs one of --ranges, --frames, --recipe, or a model that ships its
     ranges.
     """
+    import msgspec
+
     from edgeseg.cli.ui import parse_size
     from edgeseg.core.config import convert
-    from edgeseg.core.types import format_size
+    from edgeseg.core.types import Colour, format_size
     from edgeseg.deploy import BuildRequest, build_bundle
 
     tables = {name: value for name, value in options.items() if value is not None}
     for name in ("frame_size", "network_size"):
         if name in tables:
             tables[name] = parse_size(str(tables[name]))
+    if "colour" in tables:
+        tables["colour"] = msgspec.structs.asdict(Colour.from_text(str(tables["colour"])))
     tables["max_drop_class"] = _budgets(max_drop_class)
     request = convert(tables, BuildRequest, origin="options")
     with ui.progress() as progress:

@@ -39,7 +39,7 @@ def build_bundle(
         request: What is asked for.
         out: Folder of the bundle; by default `engines/NAME` in the current folder.
         progress: Where each stage is shown.
-        golden: Golden frames, uint8 [H, W, 3] BGR at frame size, instead of chosen ones: a rebuild keeps the old ones.
+        golden: Golden frames as the engine takes them, instead of chosen ones: a rebuild keeps the old ones.
         replace: Put it in the place of the bundle at `out`, whose content becomes its last good one.
 
     Raises:
@@ -56,7 +56,7 @@ def build_bundle(
             out = output_path("engines", f"{job.meta.name}-{job.target.name}-{format_size(job.frame_size)}")
             _check_out(out, replace)
         plans = plan_candidates(job.target, job.precisions, request.backend)
-        frames = list(golden) if golden is not None else golden_frames(request, job.dataset, job.frame_size)
+        frames = list(golden) if golden is not None else golden_frames(request, job.dataset, job.spec)
         write = ArtefactWriter(job)
         made, notes = build_candidates(plans, job.spec, write, job.scratch, progress)
         job.notes.extend(notes)

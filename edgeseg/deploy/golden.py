@@ -10,8 +10,9 @@ import numpy as np
 from edgeseg.backend import open_onnx
 from edgeseg.bundle import Golden
 from edgeseg.core.errors import DataError
+from edgeseg.core.packing import packed
 from edgeseg.core.resize import Resizer
-from edgeseg.core.types import U8, Dataset, Runner, Size
+from edgeseg.core.types import U8, Dataset, EngineSpec, Runner, Size
 from edgeseg.deploy.request import BuildRequest
 from edgeseg.quant import open_pool
 from edgeseg.quant.frames import DatasetPool, FramePool
@@ -22,8 +23,8 @@ _STREET = "street:seed=11,frames=24"
 """What is rendered where a build was given no frames at all."""
 
 
-def golden_frames(request: BuildRequest, dataset: Dataset | None, size: Size) -> list[U8]:
-    """Six frames, uint8 [H, W, 3] BGR at frame size, spread over what the build was given.
+def golden_frames(request: BuildRequest, dataset: Dataset | None, spec: EngineSpec) -> list[U8]:
+    """Six frames, uint8, at the engine's frame size and in its input format, spread over what the build was given.
 
     Taken from the calibration frames, else the gate's data, else rendered.
 
@@ -32,7 +33,7 @@ def golden_frames(request: BuildRequest, dataset: Dataset | None, size: Size) ->
     """
     pool = _pool(request, dataset)
     indices = np.unique(np.linspace(0, len(pool) - 1, min(COUNT, len(pool))).round().astype(int))
-    frames = [_at_size(frame.image_hwc, size) for frame in pool.read(indices.tolist())]
+    frames = [_as_taken(frame.image_hwc, spec) for frame in pool.read(indices.tolist())]
     if len(frames) < 4:
         raise DataError(
             "too few frames to prove an engine on", value=f"{pool.name}: {len(frames)}", allowed="4 or more"
@@ -70,7 +71,7 @@ def _pool(request: BuildRequest, dataset: Dataset | None) -> FramePool:
     return DatasetPool(dataset) if dataset is not None else open_pool(_STREET)
 
 
-def _at_size(image_hwc: U8, size: Size) -> U8:
-    resizer = Resizer((image_hwc.shape[0], image_hwc.shape[1]), size)
-    out: U8 = np.empty((*size, 3), np.uint8)
-    return resizer.to_frame(image_hwc, out)
+def _as_taken(image_hwc: U8, spec: EngineSpec) -> U8:
+    resizer = Resizer((image_hwc.shape[0], image_hwc.shape[1]), spec.frame_size)
+    out: U8 = np.empty((*spec.frame_size, 3), np.uint8)
+    return packed(resizer.to_frame(image_hwc, out), spec.input_format, spec.colour)

@@ -12,8 +12,9 @@ from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import now_ns
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError
+from edgeseg.core.packing import check_packable
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, Precision, Size
+from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, InputFormat, Precision, Size
 from edgeseg.core.workspace import resolve_model
 from edgeseg.data import open_dataset
 from edgeseg.deploy.calibrated import ranges_for
@@ -23,6 +24,7 @@ from edgeseg.deploy.request import BuildRequest
 from edgeseg.deploy.target import Target, check_board, load_target, wanted_precisions
 from edgeseg.graph import (
     apply_forms,
+    camera_input,
     default_network_size,
     fix_frame_size,
     load_model,
@@ -83,6 +85,7 @@ class Job:
             frame_size=self.frame_size,
             classes=self.meta.classes,
             input_format=request.input_format,
+            colour=request.colour,
             confidence=request.confidence,
             threads=self.target.threads if request.threads is None else request.threads,
         )
@@ -110,7 +113,7 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     model_file = resolve_model(request.model)
     model = load_model(model_file)
     meta = read_meta(model)
-    if request.input_format != meta.input_format:
+    if meta.input_format not in ("bgr", request.input_format):
         raise RequestError(
             "the model does not take that input", value=request.input_format, allowed=f"it takes {meta.input_format}"
         )
@@ -120,6 +123,7 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     check_board(target, device)
     wanted_precisions(target, request.precision, has_ranges=True)  # an unknown one is refused before calibrating
     frame_size = request.frame_size or meta.frame_size or meta.network_size
+    check_packable(frame_size, request.input_format)
     dataset = open_dataset(request.data, request.split) if request.data is not None else None
     ranges = ranges_for(request, model, progress)
     return Job(
@@ -132,12 +136,18 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
         target=target,
         device=device,
         frame_size=frame_size,
-        layers_size=request.network_size or default_network_size(meta.network_size, frame_size),
+        layers_size=request.network_size or _layers_size(meta, frame_size, request.input_format),
         dataset=dataset,
         ranges=ranges,
         precisions=wanted_precisions(target, request.precision, has_ranges=ranges is not None),
         started_ns=started_ns,
     )
+
+
+def _layers_size(meta: ModelMeta, frame_size: Size, input_format: InputFormat) -> Size:
+    """The trained height with the frame's aspect ratio; even where chroma has half the pixels."""
+    height, width = default_network_size(meta.network_size, frame_size)
+    return (height, width) if input_format == "bgr" else (height + height % 2, width + width % 2)
 
 
 class ArtefactWriter:
@@ -150,7 +160,9 @@ class ArtefactWriter:
     def __init__(self, job: Job) -> None:
         confidence = job.request.confidence or None
         self._job = job
-        self._static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
+        static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
+        # before forms and integers: they are placed on the graph that runs, whose stem reads the camera's bytes
+        self._static = camera_input(static, job.request.input_format, job.request.colour)
         self._files: dict[Artefact, Path] = {}
         save_model(job.reference_file, self._static)
         if job.ranges is not None and job.ranges_file is not None:

@@ -14,7 +14,7 @@ from edgeseg.core.types import InputFormat, Precision, Size
 if TYPE_CHECKING:
     import onnx
 
-    from edgeseg.graph.camera import Colour
+    from edgeseg.core.types import Colour
     from edgeseg.graph.costs import LayerCost
     from edgeseg.graph.forms import Forms
     from edgeseg.graph.meta import ModelMeta

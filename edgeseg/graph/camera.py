@@ -9,14 +9,12 @@ A stem of another kind gets its BGR pixels from a 1x1 convolution in the graph; 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 import numpy as np
 import onnx
 
 from edgeseg.core.errors import RequestError
-from edgeseg.core.types import InputFormat, format_size
+from edgeseg.core.types import Colour, InputFormat, format_size
 from edgeseg.graph.geometry import FRAME, PIXELS, Geometry, Step, plane_steps, write_steps
 from edgeseg.graph.ir import FLOAT, UINT8, Array, Graph, Node, Value, from_model
 from edgeseg.graph.meta import GEOMETRY_PREFIX, ModelMeta, meta_from_props, meta_props
@@ -24,35 +22,6 @@ from edgeseg.graph.meta import GEOMETRY_PREFIX, ModelMeta, meta_from_props, meta
 _P = GEOMETRY_PREFIX
 LUMA, CHROMA = "pixels.y", "pixels.uv"
 """The core's inputs: float [N, 1, h, w] and float [N, 2, h / v, w / 2], raw bytes; v is 2, or 1 for YUYV."""
-
-_LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
-
-
-class Colour(msgspec.Struct, frozen=True, kw_only=True):
-    """How bytes of YUV mean colours.
-
-    Attributes:
-        matrix: Weights of red and blue in luma: `bt601` (most cameras up to 576 lines), `bt709` (HD).
-        range: `limited` (luma 16 to 235, chroma 16 to 240) or `full` (0 to 255; JPEG and many USB cameras).
-    """
-
-    matrix: Literal["bt601", "bt709"] = "bt601"
-    range: Literal["limited", "full"] = "limited"
-
-    def to_bgr(self) -> tuple[Array, Array]:
-        """Matrix [3, 3] and offset [3], float64: BGR in 0 to 255 = matrix @ (Y, U, V) + offset, before clipping."""
-        red, blue = _LUMA_WEIGHTS[self.matrix]
-        green = 1 - red - blue
-        chroma = np.array(
-            [
-                [2 * (1 - blue), 0],
-                [-2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
-                [0, 2 * (1 - red)],
-            ]
-        )
-        luma_gain, chroma_gain, black = (255 / 219, 255 / 224, 16) if self.range == "limited" else (1.0, 1.0, 0)
-        matrix = np.hstack([np.full((3, 1), luma_gain), chroma * chroma_gain])
-        return matrix, -matrix @ np.array([black, 128, 128])
 
 
 def camera_input(model: onnx.ModelProto, input_format: InputFormat, colour: Colour | None = None) -> onnx.ModelProto:
@@ -87,7 +56,7 @@ def camera_input(model: onnx.ModelProto, input_format: InputFormat, colour: Colo
         _write_conversion(graph, colour, rows)
     notes = {
         **meta.notes,
-        "colour": f"{colour.matrix} {colour.range}",
+        "colour": str(colour),
         "colour_conversion": "folded into the stem" if folded else "1x1 convolution before the stem",
     }
     graph.props.update(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgeseg.core.clock import CaptureClock, now_ns
+from edgeseg.core.packing import pack
 from edgeseg.core.types import U8, Output, Result, Runner, Stage, State, Ticket
 from edgeseg.live.buffers import BufferPool, Lease
 from edgeseg.live.capture import Capture
@@ -18,7 +19,6 @@ from edgeseg.live.config import LiveConfig
 from edgeseg.live.detect.verdict import Verdict
 from edgeseg.live.fanout import Fanout
 from edgeseg.live.geometry import Fit, Geometry
-from edgeseg.live.packing import pack
 from edgeseg.live.slot import Captured, Slots
 from edgeseg.live.smoothing import Smoother
 from edgeseg.live.stop import Stop
@@ -188,7 +188,7 @@ class Inference(threading.Thread):
         if form != "bgr":
             if not resizer.identity:
                 image = resizer.to_frame(image, self._bgr)
-            pack(image, form, out)
+            pack(image, form, out, self._runner.spec.colour)
             return Stage.RESIZE_IN
         if resizer.identity:
             np.copyto(out, image)

@@ -8,13 +8,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import RequestError, UnavailableError
 from edgeseg.core.log import get_logger
+from edgeseg.core.packing import check_packable
 from edgeseg.core.types import Runner, Sink, SinkContext, Size, SourceInfo, format_size
 from edgeseg.live.capture import Capture
 from edgeseg.live.drops import DropCounter
 from edgeseg.live.fanout import Fanout, SinkWorker
 from edgeseg.live.health import CameraHealth
 from edgeseg.live.inference import Inference
-from edgeseg.live.packing import check_packable
 from edgeseg.live.request import LiveRequest
 from edgeseg.live.slot import Slots
 from edgeseg.live.stagelog import StageLog

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.metrics import Series, series_ms
+from edgeseg.core.packing import pack
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.resize import Resizer
 from edgeseg.core.types import U8, Runner
@@ -99,8 +100,12 @@ def replay(path: Path, engine: str, *, trust: Path | None = None, progress: Prog
 def _infer(runner: Runner, image_hwc: U8) -> tuple[U8, int]:
     """The mask at camera size, and the engine's nanoseconds."""
     resizer = Resizer((image_hwc.shape[0], image_hwc.shape[1]), runner.spec.frame_size)
+    spec = runner.spec
     view = runner.input_view()
-    resizer.to_frame(image_hwc, view[0])
+    frame = image_hwc
+    if not resizer.identity:
+        frame = resizer.to_frame(image_hwc, np.empty((*spec.frame_size, 3), np.uint8))
+    pack(frame, spec.input_format, view[0], spec.colour)
     with runner.infer(view) as output:
         mask = np.empty(image_hwc.shape[:2], np.uint8)
         resizer.to_camera(output.mask_nhw[0], mask, runner.spec.classes.ignore_id)

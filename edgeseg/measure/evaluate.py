@@ -9,9 +9,10 @@ import numpy as np
 
 from edgeseg.core.errors import RequestError
 from edgeseg.core.metrics import BoundaryIou, Confusion, Series, series_ms
+from edgeseg.core.packing import packed
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.resize import Resizer
-from edgeseg.core.types import U8, Dataset, Runner, RunnerSpec, Sample, format_size
+from edgeseg.core.types import U8, Dataset, Runner, RunnerSpec, Sample
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ def evaluate_runner(
         progress: Where to show it.
 
     Raises:
-        RequestError: Other classes than the runner's, an empty split, or an engine that takes no BGR frames.
+        RequestError: Other classes than the runner's, or an empty split.
         DataError: A sample that cannot be read, or whose label holds an unknown id.
     """
     _check(runner.spec, dataset)
@@ -116,9 +117,10 @@ def _stack(samples: list[Sample], spec: RunnerSpec) -> U8:
 
 def _fitted(image_hwc: U8, spec: RunnerSpec) -> U8:
     size = image_hwc.shape[:2]
-    if size == spec.frame_size:
-        return image_hwc
-    return Resizer(size, spec.frame_size).to_frame(image_hwc, np.empty((*spec.frame_size, 3), np.uint8))
+    if size != spec.frame_size:
+        out = np.empty((*spec.frame_size, 3), np.uint8)
+        image_hwc = Resizer(size, spec.frame_size).to_frame(image_hwc, out)
+    return packed(image_hwc, spec.input_format, spec.colour)
 
 
 def _check(spec: RunnerSpec, dataset: Dataset) -> None:
@@ -130,9 +132,3 @@ def _check(spec: RunnerSpec, dataset: Dataset) -> None:
         )
     if not len(dataset):
         raise RequestError("the split is empty", value=f"{dataset.name} {dataset.split}", allowed="at least one frame")
-    if spec.input_format != "bgr":
-        raise RequestError(
-            f"data sets are evaluated in BGR, and this engine takes {spec.input_format} frames",
-            value=format_size(spec.frame_size),
-            fix="edgeseg build MODEL --input bgr",
-        )

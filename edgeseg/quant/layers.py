@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgeseg.graph.geometry import PIXELS, SCORES
 from edgeseg.graph.ir import Graph, Node
+from edgeseg.graph.meta import GEOMETRY_TENSORS
 from edgeseg.graph.phases import EDGE, is_phase
 
 Role = Literal["stem", "depthwise", "pointwise", "downsample", "conv", "upsample", "head"]
@@ -115,7 +116,8 @@ def moved_from(graph: Graph, tensor: str) -> str:
 def _role(node: Node, shape: tuple[int, ...], last: set[str], cells: set[str]) -> Role:
     if node.name in last:
         return "head"
-    if node.inputs[0] == PIXELS:
+    # a camera format has a stem of two convolutions, or a conversion of colours before it
+    if node.inputs[0] in GEOMETRY_TENSORS or PIXELS in node.outputs:
         return "stem"
     if node.op == "ConvTranspose" or node.name in cells:
         return "upsample"

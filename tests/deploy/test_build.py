@@ -101,7 +101,7 @@ def test_a_gate_that_is_not_met_leaves_no_bundle(workplace, here, ranges, monkey
         ({"ranges": "a", "frames": "b"}, "one place"),
         ({"max_drop": 0.5}, "needs labelled data"),
         ({"backend": "tensorflow"}, "onnxruntime"),
-        ({"input_format": "nv12"}, "nv12"),
+        ({"input_format": "nv12", "frame_size": (71, 96)}, "odd"),
         ({"data": "folder:nowhere"}, "nowhere"),
         ({"frames": "nowhere.mp4", "precision": "int8"}, "nowhere"),
     ],

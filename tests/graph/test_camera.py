@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import RequestError
+from edgeseg.core.types import Colour
 from edgeseg.graph import camera_input, fix_frame_size, make_variant, read_meta
-from edgeseg.graph.camera import Colour
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 
@@ -70,7 +70,7 @@ def test_the_fold_into_the_stem_is_exact(run, input_format, colour, size, batch)
     folded = camera_input(model, input_format, colour)
     meta = read_meta(folded)
     assert meta.input_format == input_format
-    assert meta.notes == {"colour": f"{colour.matrix} {colour.range}", "colour_conversion": "folded into the stem"}
+    assert meta.notes == {"colour": str(colour), "colour_conversion": "folded into the stem"}
     # the same network on float pixels: its Cast takes any type
     graph = from_model(model)
     graph.inputs[0].elem = 1

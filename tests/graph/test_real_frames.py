@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeseg.core.types import Colour
 from edgeseg.core.workspace import resolve_model, zoo_names
 from edgeseg.graph import apply_forms, camera_input, fix_frame_size, load_model, make_variant
-from edgeseg.graph.camera import Colour
 from edgeseg.graph.forms import Forms
 from edgeseg.graph.geometry import SCORES
 from edgeseg.graph.ir import FLOAT, from_model

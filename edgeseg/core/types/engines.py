@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from edgeseg.core.progress import Progress
+from edgeseg.core.types.colour import OPENCV, Colour
 from edgeseg.core.types.common import U8, Classes, InputFormat, Precision, Size
 
 
@@ -24,6 +25,7 @@ class RunnerSpec:
         classes: Vocabulary of the mask.
         depth: Frames that may be in flight at once.
         input_format: Layout of `frame`.
+        colour: What the bytes of nv12 and yuyv mean.
         confidence: Whether the engine also gives a confidence plane.
         backend: Name and version of the runtime.
         precision: Precision that the engine really runs in.
@@ -34,6 +36,7 @@ class RunnerSpec:
     classes: Classes
     depth: int = 1
     input_format: InputFormat = "bgr"
+    colour: Colour = OPENCV
     confidence: bool = False
     backend: str = ""
     precision: str = ""
@@ -47,6 +50,7 @@ class RunnerSpec:
             classes=spec.classes,
             depth=depth,
             input_format=spec.input_format,
+            colour=spec.colour,
             confidence=spec.confidence,
             backend=backend,
             precision=spec.precision,
@@ -148,6 +152,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         precision: What the engine must run in; a backend sets it and reads it back.
         classes: Vocabulary of the mask.
         input_format: Layout of `frame`.
+        colour: What the bytes of nv12 and yuyv mean.
         confidence: Whether the graph has the output `confidence`.
         threads: CPU threads; 0 lets the runtime choose.
         options: Backend options, by name; unknown ones are refused by the backend.
@@ -158,6 +163,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision = "fp32"
     classes: Classes
     input_format: InputFormat = "bgr"
+    colour: Colour = OPENCV
     confidence: bool = False
     threads: int = 0
     options: dict[str, str | int | float | bool] = {}

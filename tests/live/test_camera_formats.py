@@ -1,46 +1,16 @@
-"""BGR into camera formats: back through OpenCV's own decoder, the colours are those that went in."""
+"""Engines for camera formats behind sources that give only BGR."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
 from edgeseg.backend.null import Latency, runner_of
-from edgeseg.core.errors import RequestError
+from edgeseg.core.packing import pack
 from edgeseg.core.types import EngineSpec, InputFormat
-from edgeseg.live.packing import check_packable, pack
 from edgeseg.live.request import LiveRequest, LoadedEngine
-
-BACK = {"nv12": cv2.COLOR_YUV2BGR_NV12, "yuyv": cv2.COLOR_YUV2BGR_YUY2}
-
-
-def smooth(size: tuple[int, int]) -> np.ndarray:
-    rows, cols = np.indices(size)
-    return np.stack([60 + rows * 2, 200 - cols, 90 + rows + cols], axis=-1).astype(np.uint8)
-
-
-@pytest.mark.parametrize("form", ["nv12", "yuyv"])
-def test_there_and_back(form: InputFormat) -> None:
-    image = smooth((24, 32))
-    out = np.zeros((36, 32) if form == "nv12" else (24, 32, 2), np.uint8)
-    back = cv2.cvtColor(pack(image, form, out), BACK[form])
-    assert np.abs(back.astype(int) - image).max() <= 8, "chroma is at half the resolution"
-
-
-def test_bgr_is_copied() -> None:
-    image = smooth((5, 7))
-    assert np.array_equal(pack(image, "bgr", np.zeros_like(image)), image)
-
-
-def test_odd_sizes_are_refused() -> None:
-    check_packable((5, 7), "bgr")
-    check_packable((5, 8), "yuyv")
-    for size, form in (((5, 8), "nv12"), ((6, 7), "yuyv")):
-        with pytest.raises(RequestError, match="odd"):
-            check_packable(size, form)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["nv12", "yuyv"])
