@@ -55,6 +55,7 @@ def open_onnx(model: Path | onnx.ModelProto, frame_size: Size, *, batch: int = 1
         classes=meta.classes,
         input_format=meta.input_format,
         colour=Colour.from_text(meta.notes["colour"]) if "colour" in meta.notes else Colour(),
+        roi=meta.roi,
         confidence=meta.confidence,
         threads=threads,
     )

@@ -70,10 +70,9 @@ def profile_bundle(
 
 def engine_graph(bundle: Bundle) -> onnx.ModelProto:
     """The canonical graph at the engine's sizes: what its layer names and its arithmetic come from."""
-    manifest = bundle.manifest
-    return fix_frame_size(
-        load_model(bundle.model_file), manifest.spec.frame_size, manifest.geometry.network_size, manifest.spec.batch
-    )
+    spec, geometry = bundle.manifest.spec, bundle.manifest.geometry
+    model = load_model(bundle.model_file)
+    return fix_frame_size(model, spec.frame_size, geometry.network_size, spec.batch, roi=spec.roi)
 
 
 def _precisions(times: Sequence[LayerTime]) -> list[Precision]:

@@ -9,6 +9,7 @@ make_keys, sign_bundle            Ed25519
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeseg.bundle.contents import Bundle, BundleContents, Golden
@@ -19,6 +20,7 @@ __all__ = [
     "Bundle",
     "BundleContents",
     "Golden",
+    "golden_agreement",
     "make_keys",
     "open_bundle",
     "open_runner",
@@ -60,6 +62,13 @@ def open_bundle(path: Path, *, trust: Path | None = None, device: DeviceInfo | N
     from edgeseg.bundle import verify
 
     return verify.open_bundle(path, trust=trust, device=device)
+
+
+def golden_agreement(runner: Runner, golden: Sequence[Golden]) -> float:
+    """Share of golden pixels on which an entered runner agrees; see `edgeseg.bundle.selftest.golden_agreement`."""
+    from edgeseg.bundle import selftest
+
+    return selftest.golden_agreement(runner, golden)
 
 
 def open_runner(bundle: Bundle, *, throughput: bool = False) -> Runner:

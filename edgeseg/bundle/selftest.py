@@ -34,14 +34,16 @@ def open_runner(bundle: Bundle, *, throughput: bool = False) -> Runner:
 
 def golden_agreement(runner: Runner, golden: Sequence[Golden]) -> float:
     """Share of golden pixels, 0 to 1, on which an entered runner gives the golden class."""
-    batch = runner.spec.batch
+    spec = runner.spec
     equal = total = 0
     for item in golden:
-        frames = np.ascontiguousarray(np.broadcast_to(item.frame, (batch, *item.frame.shape)))
+        frames = np.ascontiguousarray(np.broadcast_to(item.frame, (spec.batch, *item.frame.shape)))
+        # outside of a region of interest there is nothing to agree on
+        seen = item.mask_hw != spec.classes.ignore_id
         with runner.infer(frames) as output:
-            equal += int(np.count_nonzero(output.mask_nhw == item.mask_hw))
-            total += output.mask_nhw.size
-    return equal / total
+            equal += int(np.count_nonzero((output.mask_nhw == item.mask_hw) & seen))
+            total += spec.batch * int(np.count_nonzero(seen))
+    return equal / max(total, 1)
 
 
 class ProvenRunner:

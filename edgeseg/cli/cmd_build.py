@@ -28,6 +28,7 @@ _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 @click.option("--max-drop-class", metavar="NAME=POINTS,…", help="The same for single classes: person=0.5,bicyclist=1.")
 @click.option("--frame-size", metavar="HxW", help="Size of frame and mask; by default what the model was trained at.")
 @click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
+@click.option("--roi", metavar="HxW+TOP+LEFT", help="Segment this part of the frame; outside is no class.")
 @click.option("--input", "input_format", default="bgr", show_default=True, help="bgr, nv12 or yuyv.")
 @click.option(
     "--colour", metavar="C", help="What nv12 and yuyv mean: bt601 or bt709, -full for 0 to 255.  [default: bt601]"
@@ -47,7 +48,7 @@ def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: obj
     """
     import msgspec
 
-    from edgeseg.cli.ui import parse_size
+    from edgeseg.cli.ui import parse_roi, parse_size
     from edgeseg.core.config import convert
     from edgeseg.core.types import Colour, format_size
     from edgeseg.deploy import BuildRequest, build_bundle
@@ -56,6 +57,8 @@ def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: obj
     for name in ("frame_size", "network_size"):
         if name in tables:
             tables[name] = parse_size(str(tables[name]))
+    if "roi" in tables:
+        tables["roi"] = parse_roi(str(tables["roi"]))
     if "colour" in tables:
         tables["colour"] = msgspec.structs.asdict(Colour.from_text(str(tables["colour"])))
     tables["max_drop_class"] = _budgets(max_drop_class)

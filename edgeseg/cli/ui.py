@@ -117,6 +117,25 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def parse_roi(text: str) -> tuple[int, int, int, int]:
+    """`180x480+120+0` as (top, left, height, width) = (120, 0, 180, 480).
+
+    Raises:
+        RequestError: Not HEIGHTxWIDTH+TOP+LEFT.
+    """
+    from edgeseg.core.errors import RequestError
+
+    size, *corner = text.split("+")
+    if len(corner) != 2 or not all(side.isdecimal() for side in corner):
+        raise RequestError(
+            "not a region",
+            value=text,
+            allowed="HEIGHTxWIDTH+TOP+LEFT in pixels, for example 180x480+120+0",
+        )
+    height, width = parse_size(size)
+    return int(corner[0]), int(corner[1]), height, width
+
+
 def _plain(value: object) -> object:
     """JSON for what msgspec does not know: numpy scalars and paths."""
     item = getattr(value, "item", None)

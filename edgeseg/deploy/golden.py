@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.backend import open_onnx
-from edgeseg.bundle import Golden
+from edgeseg.bundle import Golden, golden_agreement
 from edgeseg.core.errors import DataError
 from edgeseg.core.packing import packed
 from edgeseg.core.resize import Resizer
@@ -53,14 +53,8 @@ def golden_masks(artefact: Path, frames: Sequence[U8], size: Size) -> list[Golde
 
 def agreement(runner: Runner, golden: Sequence[Golden]) -> float:
     """Share of golden pixels on which a runner, not entered yet, gives the golden class."""
-    equal = total = 0
     with runner as engine:
-        batch = engine.spec.batch
-        for item in golden:
-            with engine.infer(np.repeat(item.frame[None], batch, axis=0)) as output:
-                equal += int(np.count_nonzero(output.mask_nhw == item.mask_hw))
-                total += output.mask_nhw.size
-    return equal / total
+        return golden_agreement(engine, golden)
 
 
 def _pool(request: BuildRequest, dataset: Dataset | None) -> FramePool:

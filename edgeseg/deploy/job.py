@@ -14,7 +14,7 @@ from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError
 from edgeseg.core.packing import check_packable
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, InputFormat, Precision, Size
+from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, Precision, Size
 from edgeseg.core.workspace import resolve_model
 from edgeseg.data import open_dataset
 from edgeseg.deploy.calibrated import ranges_for
@@ -32,6 +32,7 @@ from edgeseg.graph import (
     read_meta,
     save_model,
 )
+from edgeseg.graph.geometry import check_roi
 from edgeseg.graph.meta import ModelMeta
 from edgeseg.quant import quantize, save_ranges
 from edgeseg.quant.placement import get_placement
@@ -86,6 +87,7 @@ class Job:
             classes=self.meta.classes,
             input_format=request.input_format,
             colour=request.colour,
+            roi=request.roi,
             confidence=request.confidence,
             threads=self.target.threads if request.threads is None else request.threads,
         )
@@ -124,6 +126,8 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     wanted_precisions(target, request.precision, has_ranges=True)  # an unknown one is refused before calibrating
     frame_size = request.frame_size or meta.frame_size or meta.network_size
     check_packable(frame_size, request.input_format)
+    if request.roi is not None:
+        check_roi(request.roi, frame_size)
     dataset = open_dataset(request.data, request.split) if request.data is not None else None
     ranges = ranges_for(request, model, progress)
     return Job(
@@ -136,7 +140,7 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
         target=target,
         device=device,
         frame_size=frame_size,
-        layers_size=request.network_size or _layers_size(meta, frame_size, request.input_format),
+        layers_size=request.network_size or _layers_size(meta, frame_size, request),
         dataset=dataset,
         ranges=ranges,
         precisions=wanted_precisions(target, request.precision, has_ranges=ranges is not None),
@@ -144,10 +148,16 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     )
 
 
-def _layers_size(meta: ModelMeta, frame_size: Size, input_format: InputFormat) -> Size:
-    """The trained height with the frame's aspect ratio; even where chroma has half the pixels."""
+def _layers_size(meta: ModelMeta, frame_size: Size, request: BuildRequest) -> Size:
+    """The trained height with the frame's aspect ratio; even where chroma has half the pixels.
+
+    Of a region of interest the layers see what they would see of it in the whole frame: things keep their size.
+    """
     height, width = default_network_size(meta.network_size, frame_size)
-    return (height, width) if input_format == "bgr" else (height + height % 2, width + width % 2)
+    if request.roi is not None:
+        height = max(8, round(height * request.roi[2] / frame_size[0]))
+        width = max(8, round(width * request.roi[3] / frame_size[1]))
+    return (height, width) if request.input_format == "bgr" else (height + height % 2, width + width % 2)
 
 
 class ArtefactWriter:
@@ -160,7 +170,7 @@ class ArtefactWriter:
     def __init__(self, job: Job) -> None:
         confidence = job.request.confidence or None
         self._job = job
-        static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence)
+        static = fix_frame_size(job.model, job.frame_size, job.layers_size, confidence=confidence, roi=job.request.roi)
         # before forms and integers: they are placed on the graph that runs, whose stem reads the camera's bytes
         self._static = camera_input(static, job.request.input_format, job.request.colour)
         self._files: dict[Artefact, Path] = {}

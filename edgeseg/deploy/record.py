@@ -92,7 +92,7 @@ def _manifest(job: Job, chosen: Candidate, evidence: Evidence, name: str) -> Man
         spec=chosen.spec,
         inputs=_inputs(chosen.spec),
         outputs=_outputs(chosen.spec),
-        geometry=Geometry(network_size=job.layers_size),
+        geometry=Geometry(network_size=job.layers_size, roi=job.request.roi),
         engine=EngineRecord(
             file=built.file,
             kind=_KINDS[Path(built.file).suffix],

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from edgeseg.core.errors import RequestError
-from edgeseg.core.types import Colour, InputFormat, Precision, Size
+from edgeseg.core.types import Colour, InputFormat, Precision, Region, Size
 
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
@@ -33,6 +33,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
         max_drop_class: The same for single classes, in points of IoU.
         frame_size: (H, W) of frame and mask; by default what the model was trained at.
         network_size: (H, W) that the layers see; by default the trained height with the frame's aspect ratio.
+        roi: Part of the frame that is segmented; None for all of it.
         input_format: Layout of the engine's input.
         colour: What the bytes of nv12 and yuyv mean.
         confidence: Whether the engine also gives a confidence plane.
@@ -53,6 +54,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_drop_class: dict[str, float] = {}
     frame_size: Size | None = None
     network_size: Size | None = None
+    roi: Region | None = None
     input_format: InputFormat = "bgr"
     colour: Colour = Colour()
     confidence: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.core.deps import require
-from edgeseg.core.types import InputFormat, Precision, Size
+from edgeseg.core.types import InputFormat, Precision, Region, Size
 
 if TYPE_CHECKING:
     import onnx
@@ -64,12 +64,13 @@ def fix_frame_size(
     batch: int = 1,
     *,
     confidence: bool | None = None,
+    roi: Region | None = None,
 ) -> onnx.ModelProto:
     """A model with static sizes; see `edgeseg.graph.geometry.fix_frame_size`."""
     require("onnx", what="fixing a model's frame size")
     from edgeseg.graph import geometry
 
-    return geometry.fix_frame_size(model, frame_size, network_size, batch, confidence=confidence)
+    return geometry.fix_frame_size(model, frame_size, network_size, batch, confidence=confidence, roi=roi)
 
 
 def default_network_size(trained: Size, frame_size: Size) -> Size:

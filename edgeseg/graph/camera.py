@@ -48,7 +48,7 @@ def camera_input(model: onnx.ModelProto, input_format: InputFormat, colour: Colo
     _check_even(meta)
     _drop_input(graph)
     # YUYV halves chroma in width only, until a resize brings both planes to the layers' size
-    resized = meta.layers_size not in (None, meta.frame_size)
+    resized = meta.layers_size not in (None, meta.frame_size if meta.roi is None else meta.roi[2:])
     rows = 2 if input_format == "nv12" or resized else 1
     _write_planes(graph, meta, input_format, rows)
     folded = _fold_stem(graph, colour, rows)
@@ -67,6 +67,8 @@ def camera_input(model: onnx.ModelProto, input_format: InputFormat, colour: Colo
 
 def _check_even(meta: ModelMeta) -> None:
     sizes = {"frame size": meta.frame_size, "network size": meta.layers_size}
+    if meta.roi is not None:
+        sizes |= {"corner of the region of interest": meta.roi[:2], "size of it": meta.roi[2:]}
     for what, size in sizes.items():
         if size is not None and (size[0] % 2 or size[1] % 2):
             raise RequestError(f"chroma needs an even {what}", value=format_size(size), allowed="even height and width")
@@ -89,7 +91,7 @@ def _write_planes(graph: Graph, meta: ModelMeta, input_format: InputFormat, rows
     assert meta.frame_size is not None
     batch = meta.batch or 1
     height, width = meta.frame_size
-    geometry = Geometry(stride=meta.stride, frame_size=meta.frame_size, layers_size=meta.layers_size)
+    geometry = Geometry(stride=meta.stride, frame_size=meta.frame_size, layers_size=meta.layers_size, roi=meta.roi)
     cast: Step = ("Cast", {"to": FLOAT}, [])
     if input_format == "nv12":
         graph.inputs = [

@@ -1,7 +1,9 @@
 """What stands around the network in the graph: from camera bytes to its input, and from its logits to the mask.
 
-    frame -> Cast -> Transpose -> [AveragePool] -> [Resize] -> [Pad] -> pixels
-    scores -> ArgMax -> Cast -> [Slice] -> [nearest Resize] -> Cast -> mask
+    frame -> Cast -> [Slice] -> Transpose -> [AveragePool] -> [Resize] -> [Pad] -> pixels
+    scores -> ArgMax -> Cast -> [Slice] -> [nearest Resize] -> [Pad] -> Cast -> mask
+
+The first Slice cuts the region of interest out, and the last Pad fills what lies outside of it with the ignore id.
 
 The network itself (the *core*) reads `pixels`, float [N, 3, h, w], raw BGR values whose sides are multiples of the
 stride, and gives `scores`, float [N, C, h, w]. Everything outside those two tensors is written here and nowhere else,
@@ -24,7 +26,7 @@ import numpy as np
 import onnx
 
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.core.types import Size, format_size
+from edgeseg.core.types import Region, Size, format_size
 from edgeseg.graph.ir import FLOAT, UINT8, Dim, Graph, Value, from_model
 from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props, meta_props
 
@@ -50,7 +52,9 @@ class Geometry:
     Attributes:
         stride: The core's sides must be multiples of this.
         frame_size: (H, W) of frame and mask; None leaves them symbolic.
-        layers_size: (H, W) that the core sees before padding; None is the frame size.
+        layers_size: (H, W) that the core sees before padding; None is the view's size.
+        roi: Part of the frame that is segmented; None for all of it.
+        outside: What the mask says outside of it.
         batch: Static batch; None leaves it symbolic.
         confidence: Whether to give the largest softmax as well.
     """
@@ -58,13 +62,20 @@ class Geometry:
     stride: int
     frame_size: Size | None = None
     layers_size: Size | None = None
+    roi: Region | None = None
+    outside: int = 255
     batch: int | None = None
     confidence: bool = False
 
     @property
+    def view_size(self) -> Size | None:
+        """(H, W) of what is segmented: the region of interest, or the frame."""
+        return self.frame_size if self.roi is None else self.roi[2:]
+
+    @property
     def inner_size(self) -> Size | None:
         """What the core sees before padding, where it is static."""
-        return self.layers_size or self.frame_size
+        return self.layers_size or self.view_size
 
     @property
     def padded_size(self) -> Size | None:
@@ -121,16 +132,19 @@ def fix_frame_size(
     batch: int = 1,
     *,
     confidence: bool | None = None,
+    roi: Region | None = None,
 ) -> onnx.ModelProto:
     """A model with static sizes, by graph surgery.
 
     Args:
         model: As `load_model` gave it; of symbolic or of another fixed size.
         frame_size: (H, W) of `frame` and `mask`.
-        network_size: (H, W) that the layers see; by default the frame size, so nothing is resized. Any other size puts
-            the resize into the graph: linear, half-pixel centres, a reduction by 2 or more through AveragePool first.
+        network_size: (H, W) that the layers see; by default that of the frame or of the region of interest, so nothing
+            is resized. Any other size puts the resize into the graph: linear, half-pixel centres, a reduction by 2 or
+            more through AveragePool first.
         batch: Frames a call.
         confidence: Whether to give the output `confidence`; by default as the model has it.
+        roi: Part of the frame that is segmented; outside of it the mask is the ignore id and the confidence 0.
 
     Returns:
         A new model; where the layers' sides are multiples of the stride it has neither Pad nor Slice.
@@ -141,15 +155,20 @@ def fix_frame_size(
     """
     graph = from_model(model)
     meta = meta_from_props(graph.props)
-    for size in (frame_size, network_size or frame_size):
+    if roi is not None:
+        check_roi(roi, frame_size)
+    view_size = frame_size if roi is None else roi[2:]
+    for size in (frame_size, view_size, network_size or view_size):
         check_size(size)
     if not 1 <= batch <= 256:
         raise RequestError("the batch cannot be", value=batch, allowed="1 to 256")
-    layers = None if network_size in (None, frame_size) else network_size
+    layers = None if network_size in (None, view_size) else network_size
     geometry = Geometry(
         stride=meta.stride,
         frame_size=frame_size,
         layers_size=layers,
+        roi=roi,
+        outside=meta.classes.ignore_id,
         batch=batch,
         confidence=meta.confidence if confidence is None else confidence,
     )
@@ -158,7 +177,8 @@ def fix_frame_size(
     changed = msgspec.structs.replace(
         meta,
         frame_size=frame_size,
-        layers_size=network_size or frame_size,
+        layers_size=network_size or view_size,
+        roi=roi,
         batch=batch,
         confidence=geometry.confidence,
     )
@@ -174,6 +194,21 @@ def check_size(size: Size, *, what: str = "frame size") -> None:
     """
     if not all(8 <= side <= _MAX_SIDE for side in size):
         raise RequestError(f"the {what} cannot be", value=format_size(size), allowed=f"sides of 8 to {_MAX_SIDE}")
+
+
+def check_roi(roi: Region, frame_size: Size) -> None:
+    """Refuse a region of interest that the frame does not hold.
+
+    Raises:
+        RequestError: It is empty or reaches outside.
+    """
+    top, left, height, width = roi
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > frame_size[0] or left + width > frame_size[1]:
+        raise RequestError(
+            "the region of interest does not lie in the frame",
+            value=f"{format_size((height, width))} at row {top}, column {left}",
+            allowed=f"a part of {format_size(frame_size)}",
+        )
 
 
 def default_network_size(trained: Size, frame_size: Size) -> Size:
@@ -226,7 +261,19 @@ def plane_steps(
     """
     to_nchw: Step = ("Transpose", {"perm": [0, 3, 1, 2]}, [])
     resize = _resize_steps(graph, geometry, sub, padded_sub, name)
-    return [to_nchw, *resize, *_pad_steps(graph, geometry, padded_sub, name)]
+    return [*_roi_steps(graph, geometry, sub, name), to_nchw, *resize, *_pad_steps(graph, geometry, padded_sub, name)]
+
+
+def _roi_steps(graph: Graph, geometry: Geometry, sub: Size, name: str) -> list[Step]:
+    """From the frame to its region of interest."""
+    if geometry.roi is None:
+        return []
+    prefix = _prefix(name)
+    top, left, height, width = geometry.roi
+    starts = graph.constant(f"{prefix}roi_starts", [top // sub[0], left // sub[1]])
+    ends = graph.constant(f"{prefix}roi_ends", [(top + height) // sub[0], (left + width) // sub[1]])
+    axes = graph.constant(f"{_P}roi_axes", [1, 2])
+    return [("Slice", {}, [starts, ends, axes])]
 
 
 def _pad_steps(graph: Graph, geometry: Geometry, sub: Size, name: str) -> list[Step]:
@@ -250,11 +297,12 @@ def _pad_steps(graph: Graph, geometry: Geometry, sub: Size, name: str) -> list[S
 
 
 def _resize_steps(graph: Graph, geometry: Geometry, sub: Size, padded_sub: Size, name: str) -> list[Step]:
-    """From the frame's size to the layers'."""
-    if geometry.layers_size is None or geometry.frame_size is None or geometry.layers_size == geometry.frame_size:
+    """From the view's size to the layers'."""
+    view_size = geometry.view_size
+    if geometry.layers_size is None or view_size is None or geometry.layers_size == view_size:
         return []
     prefix = _prefix(name)
-    before = [frame // side for frame, side in zip(geometry.frame_size, sub, strict=True)]
+    before = [view // side for view, side in zip(view_size, sub, strict=True)]
     after = [layers // side for layers, side in zip(geometry.layers_size, padded_sub, strict=True)]
     steps: list[Step] = []
     # a linear Resize reads two pixels a side, so it aliases beyond a factor of 2; the mean of whole cells does not
@@ -296,7 +344,7 @@ def _write_mask(graph: Graph, geometry: Geometry) -> None:
     keep = int(geometry.layers_size is not None)
     index = graph.add("ArgMax", [SCORES], f"{_P}index", axis=1, keepdims=keep)
     value = graph.add("Cast", [index], f"{_P}index_float", to=FLOAT)
-    graph.add("Cast", [_write_to_frame(graph, geometry, value, MASK)], MASK, to=UINT8)
+    graph.add("Cast", [_write_to_frame(graph, geometry, value, MASK, geometry.outside)], MASK, to=UINT8)
 
 
 def _write_confidence(graph: Graph, geometry: Geometry) -> None:
@@ -306,13 +354,21 @@ def _write_confidence(graph: Graph, geometry: Geometry) -> None:
     bytes_a_unit = graph.constant(f"{_P}255", np.array(255, np.float32))
     scaled = graph.add("Mul", [largest, bytes_a_unit], f"{_P}confidence_scaled")
     value = graph.add("Round", [scaled], f"{_P}confidence_float")
-    graph.add("Cast", [_write_to_frame(graph, geometry, value, CONFIDENCE)], CONFIDENCE, to=UINT8)
+    graph.add("Cast", [_write_to_frame(graph, geometry, value, CONFIDENCE, 0)], CONFIDENCE, to=UINT8)
 
 
-def _write_to_frame(graph: Graph, geometry: Geometry, value: str, what: str) -> str:
-    """From padded to frame size: cut, and where the layers see another size, enlarge."""
+def _write_to_frame(graph: Graph, geometry: Geometry, value: str, what: str, outside: int) -> str:
+    """From padded to frame size: cut, enlarged where the layers see another size, `outside` around the region."""
     value = _write_cut(graph, geometry, value, what)
-    return value if geometry.layers_size is None else _write_nearest(graph, geometry, value, what)
+    if geometry.layers_size is not None:
+        value = _write_nearest(graph, geometry, value, what)
+    if geometry.roi is None or geometry.frame_size is None:
+        return value
+    top, left, height, width = geometry.roi
+    below, right = geometry.frame_size[0] - top - height, geometry.frame_size[1] - left - width
+    pads = graph.constant(f"{_P}roi_pads", [0, top, left, 0, below, right])
+    fill = graph.constant(f"{_P}{what}_outside", np.array(outside, np.float32))
+    return graph.add("Pad", [value, pads, fill], f"{_P}{what}_frame", mode="constant")
 
 
 def _write_cut(graph: Graph, geometry: Geometry, value: str, what: str) -> str:
@@ -326,11 +382,11 @@ def _write_cut(graph: Graph, geometry: Geometry, value: str, what: str) -> str:
 
 
 def _write_nearest(graph: Graph, geometry: Geometry, value: str, what: str) -> str:
-    """[N, 1, h, w] to [N, H, W]: pixel i takes the cell that its centre lies in."""
+    """[N, 1, h, w] to the view's [N, H, W]: pixel i takes the cell that its centre lies in."""
     assert geometry.layers_size is not None
-    assert geometry.frame_size is not None
-    sides = zip(geometry.frame_size, geometry.layers_size, strict=True)
-    scales = [_scale(frame / layers, layers, frame) for frame, layers in sides]
+    assert geometry.view_size is not None
+    sides = zip(geometry.view_size, geometry.layers_size, strict=True)
+    scales = [_scale(view / layers, layers, view) for view, layers in sides]
     back = graph.constant(f"{_P}scales_back", np.array([1, 1, *scales], np.float32))
     large = graph.add(
         "Resize",

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgeseg.core.errors import VerifyError
-from edgeseg.core.types import Classes, InputFormat
+from edgeseg.core.types import Classes, InputFormat, Region
 from edgeseg.graph.ir import Graph, Node, from_model
 
 FORMAT = 1
@@ -44,6 +44,7 @@ class ModelMeta(msgspec.Struct, frozen=True, kw_only=True):
         metrics: Scores of the run, by name.
         frame_size: (H, W) of `frame` and `mask` where they are fixed.
         layers_size: (H, W) that the layers see where it is fixed, before padding.
+        roi: Part of the frame that is segmented; None for all of it.
         batch: Batch where it is fixed.
         input_format: Layout of the input.
         confidence: Whether the graph has the output `confidence`.
@@ -66,6 +67,7 @@ class ModelMeta(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None] = {}
     frame_size: tuple[int, int] | None = None
     layers_size: tuple[int, int] | None = None
+    roi: Region | None = None
     batch: int | None = None
     input_format: InputFormat = "bgr"
     confidence: bool = False

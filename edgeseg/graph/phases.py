@@ -114,7 +114,9 @@ def _write_plane(graph: Graph, parts: list[str], cells: _Cells, name: str, *, ca
 
 def _padded_size(graph: Graph) -> Size | None:
     meta = meta_from_props(graph.props)
-    return Geometry(stride=meta.stride, frame_size=meta.frame_size, layers_size=meta.layers_size).padded_size
+    return Geometry(
+        stride=meta.stride, frame_size=meta.frame_size, layers_size=meta.layers_size, roi=meta.roi
+    ).padded_size
 
 
 def _linear_factor(graph: Graph, node: Node) -> int:

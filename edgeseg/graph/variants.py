@@ -188,7 +188,7 @@ def _type_input(graph: Graph, elem: int) -> None:
         if node.inputs[0] in seen and (node.name.startswith(GEOMETRY_PREFIX) or node.name in _BORDER):
             side.append(node)
             seen.update(node.outputs)
-    if all(node.op in ("Cast", "Transpose", "Pad", "Gather", "Reshape") for node in side):
+    if all(node.op in ("Cast", "Slice", "Transpose", "Pad", "Gather", "Reshape") for node in side):
         for node in side:
             if node.op == "Cast":
                 node.attrs["to"] = elem

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -48,7 +50,8 @@ def evaluate_runner(
 ) -> Evaluation:
     """Run every frame of a data set and score the masks against its labels.
 
-    A frame of another size than the engine's is stretched to it, and its mask back to the label's size (nearest).
+    A frame of another size than the engine's is stretched to it, and its mask back to the label's size (nearest). Of an
+    engine with a region of interest only that region is scored.
 
     Args:
         runner: Not entered yet: it is entered and left here.
@@ -62,7 +65,7 @@ def evaluate_runner(
     """
     _check(runner.spec, dataset)
     progress = progress or Silent()
-    board = _Board(dataset, observe)
+    board = _Board(dataset, runner.spec, observe)
     batch = runner.spec.batch
     with runner, progress.task(f"eval {dataset.split}", len(dataset)) as task:
         for begin in range(0, len(dataset), batch):
@@ -80,14 +83,16 @@ def evaluate_runner(
 class _Board:
     """Adds up the scores of one run."""
 
-    def __init__(self, dataset: Dataset, observe: Observer | None) -> None:
+    def __init__(self, dataset: Dataset, spec: RunnerSpec, observe: Observer | None) -> None:
         self.confusion = Confusion(dataset.classes)
         self.boundary = BoundaryIou(dataset.classes)
         self.engine_ns: list[int] = []
         self._ignore_id = dataset.classes.ignore_id
+        self._spec = spec
         self._observe = observe
 
     def add(self, sample: Sample, mask_hw: U8) -> None:
+        sample = _seen(sample, self._spec)
         size, mask_size = sample.label_hw.shape[:2], mask_hw.shape[:2]
         if mask_size != size:
             mask_hw = Resizer(size, mask_size).to_camera(mask_hw, np.empty(size, np.uint8), self._ignore_id)
@@ -107,6 +112,22 @@ class _Board:
             engine_ms=series_ms(self.engine_ns),
             confusion=self.confusion.matrix.tolist(),
         )
+
+
+def _seen(sample: Sample, spec: RunnerSpec) -> Sample:
+    """The sample without the labels that lie outside of the engine's region of interest."""
+    if spec.roi is None:
+        return sample
+    height, width = sample.label_hw.shape
+    rows, columns = height / spec.frame_size[0], width / spec.frame_size[1]
+    top, left, high, wide = spec.roi
+    part = (
+        slice(math.ceil(top * rows), math.floor((top + high) * rows)),
+        slice(math.ceil(left * columns), math.floor((left + wide) * columns)),
+    )
+    label_hw = np.full_like(sample.label_hw, spec.classes.ignore_id)
+    label_hw[part] = sample.label_hw[part]
+    return replace(sample, label_hw=label_hw)
 
 
 def _stack(samples: list[Sample], spec: RunnerSpec) -> U8:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.graph import default_network_size, fix_frame_size, read_meta, weights_sha256
+from edgeseg.core.packing import packed
+from edgeseg.graph import (
+    apply_forms,
+    camera_input,
+    default_network_size,
+    fix_frame_size,
+    make_variant,
+    read_meta,
+    weights_sha256,
+)
+from edgeseg.graph.forms import Forms
 from edgeseg.graph.geometry import Geometry, attach, detach
 from edgeseg.graph.ir import FLOAT, Graph, Value, from_model
 from edgeseg.graph.meta import meta_props
@@ -167,3 +177,61 @@ def test_the_network_size_keeps_the_frames_aspect_and_never_enlarges():
 def test_a_graph_survives_the_way_to_onnx_and_back():
     model = sample_model(norm="layer")
     assert from_model(model).to_model() == model
+
+
+@pytest.mark.parametrize("network", [None, (32, 48), (20, 30)])
+def test_a_region_of_interest_is_what_the_model_says_of_that_part_alone(run, picture, network):
+    top, left, height, width = roi = (16, 8, 40, 64)
+    frames = picture(72, 96)
+    model = sample_model(confidence=True)
+    whole = run(fix_frame_size(model, (72, 96), network, roi=roi), frames)
+    part = frames[:, top : top + height, left : left + width]
+    alone = run(fix_frame_size(model, (height, width), network), np.ascontiguousarray(part))
+    for name, outside in (("mask", 255), ("confidence", 0)):
+        assert whole[name].shape == (1, 72, 96)
+        inside = whole[name][:, top : top + height, left : left + width]
+        np.testing.assert_array_equal(inside, alone[name])
+        rest = np.ones((72, 96), bool)
+        rest[top : top + height, left : left + width] = False
+        assert (whole[name][:, rest] == outside).all()
+
+
+@pytest.mark.parametrize("input_format", ["nv12", "yuyv"])
+def test_a_region_of_a_cameras_own_bytes(run, picture, input_format):
+    roi = (16, 8, 40, 64)
+    frames = picture(72, 96)
+    packed_frame = packed(frames[0], input_format)
+    inputs = (
+        {"y": packed_frame[None, :72, :, None], "uv": packed_frame[72:].reshape(1, 36, 48, 2)}
+        if input_format == "nv12"
+        else {"frame": packed_frame[None]}
+    )
+    model = camera_input(fix_frame_size(sample_model(), (72, 96), roi=roi), input_format)
+    mask = run(model, inputs)["mask"][0]
+    expected = run(fix_frame_size(sample_model(), (72, 96), roi=roi), frames)["mask"][0]
+    assert np.mean(mask == expected) > 0.97
+    assert ((mask == 255) == (expected == 255)).all()
+
+
+@pytest.mark.parametrize("roi", [(0, 0, 73, 96), (40, 0, 40, 96), (-8, 0, 40, 96), (0, 40, 72, 64), (0, 0, 0, 96)])
+def test_a_region_outside_of_the_frame_is_refused(roi):
+    with pytest.raises(RequestError, match="region of interest"):
+        fix_frame_size(sample_model(), (72, 96), roi=roi)
+
+
+def test_an_odd_region_has_no_chroma():
+    with pytest.raises(RequestError, match="even corner"):
+        camera_input(fix_frame_size(sample_model(), (72, 96), roi=(15, 8, 40, 64)), "nv12")
+
+
+def test_every_form_and_variant_keeps_a_region(run, picture):
+    frames = picture(72, 96)
+    fixed = fix_frame_size(sample_model(), (72, 96), roi=(16, 8, 36, 60))
+    expected = run(fixed, frames)["mask"]
+    for made in (
+        apply_forms(fixed, Forms(transposed="shuffle", tail="phases", pad="pixels")),
+        make_variant(fixed, "weak"),
+        make_variant(fixed, "jetpack5"),
+        make_variant(fixed, "cpu"),
+    ):
+        assert np.mean(run(made, frames)["mask"] == expected) > 0.999

@@ -7,7 +7,7 @@ Colour pictures are BGR, as OpenCV gives them; palettes are RGB, as PNG writes t
 from __future__ import annotations
 
 from edgeseg.core.types.colour import Colour
-from edgeseg.core.types.common import F32, U8, Classes, DeviceInfo, InputFormat, Precision, Size, format_size
+from edgeseg.core.types.common import F32, U8, Classes, DeviceInfo, InputFormat, Precision, Region, Size, format_size
 from edgeseg.core.types.engines import Builder, BuiltEngine, EngineSpec, Output, Runner, RunnerSpec, RunTimes, Ticket
 from edgeseg.core.types.frames import Dataset, Frame, Sample, Source, SourceInfo
 from edgeseg.core.types.results import Result, Sink, SinkContext, Stage, State
@@ -26,6 +26,7 @@ __all__ = [
     "InputFormat",
     "Output",
     "Precision",
+    "Region",
     "Result",
     "RunTimes",
     "Runner",

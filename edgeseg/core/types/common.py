@@ -13,6 +13,9 @@ F32 = NDArray[np.float32]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+Region = tuple[int, int, int, int]
+"""(top, left, height, width) in pixels."""
+
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 InputFormat = Literal["bgr", "nv12", "yuyv"]
 

@@ -12,7 +12,7 @@ import msgspec
 
 from edgeseg.core.progress import Progress
 from edgeseg.core.types.colour import OPENCV, Colour
-from edgeseg.core.types.common import U8, Classes, InputFormat, Precision, Size
+from edgeseg.core.types.common import U8, Classes, InputFormat, Precision, Region, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class RunnerSpec:
         depth: Frames that may be in flight at once.
         input_format: Layout of `frame`.
         colour: What the bytes of nv12 and yuyv mean.
+        roi: Part of the frame that is segmented; outside of it the mask is the ignore id. None for all of it.
         confidence: Whether the engine also gives a confidence plane.
         backend: Name and version of the runtime.
         precision: Precision that the engine really runs in.
@@ -37,6 +38,7 @@ class RunnerSpec:
     depth: int = 1
     input_format: InputFormat = "bgr"
     colour: Colour = OPENCV
+    roi: Region | None = None
     confidence: bool = False
     backend: str = ""
     precision: str = ""
@@ -51,6 +53,7 @@ class RunnerSpec:
             depth=depth,
             input_format=spec.input_format,
             colour=spec.colour,
+            roi=spec.roi,
             confidence=spec.confidence,
             backend=backend,
             precision=spec.precision,
@@ -153,6 +156,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         classes: Vocabulary of the mask.
         input_format: Layout of `frame`.
         colour: What the bytes of nv12 and yuyv mean.
+        roi: Part of the frame that is segmented; None for all of it.
         confidence: Whether the graph has the output `confidence`.
         threads: CPU threads; 0 lets the runtime choose.
         options: Backend options, by name; unknown ones are refused by the backend.
@@ -164,6 +168,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     classes: Classes
     input_format: InputFormat = "bgr"
     colour: Colour = OPENCV
+    roi: Region | None = None
     confidence: bool = False
     threads: int = 0
     options: dict[str, str | int | float | bool] = {}
