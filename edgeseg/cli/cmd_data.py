@@ -48,8 +48,8 @@ _SPLITS = click.option("--split", "splits", multiple=True, help="Only this split
 def lint(ui: Ui, data: str, splits: tuple[str, ...]) -> None:
     """Read every frame of DATA and list what is wrong.
 
-    Errors (exit code 1): frames that cannot be used. Warnings: sizes that differ, classes that never show, frames
-    without a label, and near-duplicates across splits, by perceptual hash.
+    Errors (exit code 1): frames that cannot be used. Warnings: masks without an image, sizes that differ, classes that
+    never show, frames without a label, and near-duplicates across splits, by perceptual hash.
     """
     import msgspec
 

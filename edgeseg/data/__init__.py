@@ -42,7 +42,7 @@ def open_dataset(spec: str, split: str) -> Dataset:
         DataError: Files that cannot be used: an image without its mask, no images.
         UnavailableError: Pillow or OpenCV is missing.
     """
-    dataset, problems = _open(spec, split)
+    dataset, problems, _ = _open(spec, split)
     if problems:
         raise problems[0]
     return dataset
@@ -66,21 +66,23 @@ def dataset_splits(spec: str) -> list[str]:
     return splits
 
 
-def _open(spec: str, split: str) -> tuple[Dataset, Sequence[DataError]]:
-    """A split, and what is wrong with its files as far as a look at the folder tells."""
+def _open(spec: str, split: str) -> tuple[Dataset, Sequence[DataError], Sequence[Path]]:
+    """A split, what is wrong with its files as far as a look at the folder tells, and labels without a picture."""
     scheme, rest = split_spec(spec, SCHEMES)
     if scheme == "street":
         options = parse_street(rest)
         require("cv2", what="street:")
         from edgeseg.data.street import StreetDataset
 
-        return StreetDataset.open(spec, options, split), ()
+        return StreetDataset.open(spec, options, split), (), ()
     require("PIL", what=f"{scheme}:")
     from edgeseg.data.formats import FORMATS
     from edgeseg.data.paired import PairedDataset
 
     dataset = FORMATS[scheme].open(Path(rest).expanduser(), split)
-    return dataset, dataset.problems if isinstance(dataset, PairedDataset) else ()
+    if not isinstance(dataset, PairedDataset):
+        return dataset, (), ()
+    return dataset, dataset.problems, dataset.orphans
 
 
 def write_folder(out: Path, splits: Mapping[str, Dataset], *, progress: Progress | None = None) -> dict[str, int]:
@@ -106,8 +108,8 @@ def survey_dataset(spec: str, split: str, *, progress: Progress | None = None) -
     require("PIL", what="edgeseg data")
     from edgeseg.data.survey import survey
 
-    dataset, problems = _open(spec, split)
-    return dataset, survey(dataset, problems, progress=progress or Silent())
+    dataset, problems, orphans = _open(spec, split)
+    return dataset, survey(dataset, problems, orphans, progress=progress or Silent())
 
 
 def pack(

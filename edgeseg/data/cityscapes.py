@@ -63,13 +63,22 @@ def open_cityscapes(root: Path, split: str) -> PairedDataset:
         raise no_split(root, split, cityscapes_splits(root))
     pairs: list[Pair] = []
     problems: list[DataError] = []
+    orphans = set((root / "gtFine" / split).glob(f"*/*{_MASK}"))
     for image in sorted((root / "leftImg8bit" / split).glob(f"*/*{_IMAGE}")):
         mask = root / "gtFine" / split / image.parent.name / image.name.replace(_IMAGE, _MASK)
         if mask.is_file():
             pairs.append(Pair(image=image, label=mask))
+            orphans.discard(mask)
         else:
             problems.append(DataError("an image has no mask", value=image, allowed=f"a mask {mask}"))
     if not pairs and not problems:
         raise DataError("the folder has no images", value=root / "leftImg8bit" / split, allowed=f"CITY/NAME{_IMAGE}")
     labels = MaskReader.from_file(CLASS_FILE)
-    return PairedDataset(name=f"cityscapes:{root}", split=split, labels=labels, pairs=pairs, problems=problems)
+    return PairedDataset(
+        name=f"cityscapes:{root}",
+        split=split,
+        labels=labels,
+        pairs=pairs,
+        problems=problems,
+        orphans=sorted(orphans),
+    )

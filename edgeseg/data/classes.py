@@ -8,6 +8,7 @@ A class file (`classes.toml`) names the classes in the order of their ids::
     values = [0, 15, 12]                                     # optional: pixel value of each class in the masks
     ignore_values = [254]                                    # optional: further pixel values that mean "no class"
     ignore_rgb = [[224, 224, 192]]                           # optional: the same for masks in colours
+    mask_suffix = "_L"                                       # optional: the mask of 0001.jpg is 0001_L.png
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class ClassFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         values: Pixel value of each class in index masks; empty where values are the ids themselves.
         ignore_values: Further pixel values that mean "no class" (`ignore_id` always does unless `values` has it).
         ignore_rgb: Colours of colour masks that mean "no class".
+        mask_suffix: What the name of a mask has behind its picture's.
     """
 
     names: tuple[str, ...]
@@ -74,6 +76,7 @@ class ClassFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     values: tuple[int, ...] = ()
     ignore_values: tuple[int, ...] = ()
     ignore_rgb: tuple[RGB, ...] = ()
+    mask_suffix: str = ""
 
     def __post_init__(self) -> None:
         self.classes()

@@ -28,7 +28,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         severity: `error` where frames cannot be used, `warning` where they should be looked at.
-        rule: `unreadable`, `empty`, `vocabulary`, `sizes`, `absent`, `rare`, `unlabelled` or `duplicate`.
+        rule: `unreadable`, `empty`, `vocabulary`, `orphan`, `sizes`, `absent`, `rare`, `unlabelled` or `duplicate`.
         split: Where.
         text: What, for people.
     """
@@ -101,6 +101,11 @@ def _within(survey: Survey) -> list[Finding]:
     if len(survey.problems) > _LISTED:
         more = len(survey.problems) - _LISTED
         found.append(_finding("error", "unreadable", split, f"and {more} more frames that cannot be used"))
+    if survey.orphans:
+        listed = ", ".join(path.name for path in survey.orphans[:5])
+        count = len(survey.orphans)
+        text = f"{count} masks have no image ({listed}{', …' if count > 5 else ''}): nothing reads them"
+        found.append(_finding("warning", "orphan", split, text))
     if not survey.frames:
         return [*found, _finding("error", "empty", split, "no frame can be used")]
     sizes = Counter(frame.size for frame in survey.frames)

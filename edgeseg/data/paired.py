@@ -25,6 +25,21 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """What a look at two folders found.
+
+    Attributes:
+        pairs: Pictures with their labels, in order of name.
+        problems: Pictures that have none.
+        orphans: Labels without a picture.
+    """
+
+    pairs: Sequence[Pair]
+    problems: Sequence[DataError]
+    orphans: Sequence[Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDataset:
     """Labelled frames from files, read when asked for.
 
@@ -34,6 +49,7 @@ class PairedDataset:
         labels: Reads the labels.
         pairs: The files, in order of name.
         problems: What is wrong with the folder as a whole: pictures without labels.
+        orphans: Labels without a picture, which nothing reads: `edgeseg data lint` tells of them.
     """
 
     name: str
@@ -41,6 +57,7 @@ class PairedDataset:
     labels: LabelReader
     pairs: Sequence[Pair]
     problems: Sequence[DataError] = ()
+    orphans: Sequence[Path] = ()
 
     @property
     def classes(self) -> Classes:
@@ -88,13 +105,20 @@ def open_camvid(root: Path, split: str) -> PairedDataset:
     if split not in CAMVID_SPLITS:
         raise RequestError("unknown split", value=split, allowed=f"allowed: {', '.join(CAMVID_SPLITS)}")
     folder = "train" if split in ("dev", "train-dev") else split
-    pairs, problems = find_pairs(root / folder, root / f"{folder}annot")
+    found = find_pairs(root / folder, root / f"{folder}annot")
+    pairs, orphans = found.pairs, found.orphans
     if split != folder:
         pairs = [pair for pair in pairs if pair.image.stem.startswith(_DEV_SEQUENCE) == (split == "dev")]
-    if not pairs:
+        orphans = [path for path in orphans if path.stem.startswith(_DEV_SEQUENCE) == (split == "dev")]
+    if not pairs and not found.problems:
         raise DataError("the split has no frames", value=f"{split} of {root}", allowed=f"names from {_DEV_SEQUENCE}")
     return PairedDataset(
-        name=f"camvid:{root}", split=split, labels=MaskReader.plain(CAMVID), pairs=pairs, problems=problems
+        name=f"camvid:{root}",
+        split=split,
+        labels=MaskReader.plain(CAMVID),
+        pairs=pairs,
+        problems=found.problems,
+        orphans=orphans,
     )
 
 
@@ -115,14 +139,24 @@ def open_folder(root: Path, split: str) -> PairedDataset:
     if not (root / split).is_dir():
         raise no_split(root, split, folder_splits(root))
     file = read_class_file(root / CLASS_FILE)
-    pairs, problems = find_pairs(root / split / "images", root / split / "masks")
+    found = find_pairs(root / split / "images", root / split / "masks", mask_suffix=file.mask_suffix)
     return PairedDataset(
-        name=f"folder:{root}", split=split, labels=MaskReader.from_file(file), pairs=pairs, problems=problems
+        name=f"folder:{root}",
+        split=split,
+        labels=MaskReader.from_file(file),
+        pairs=found.pairs,
+        problems=found.problems,
+        orphans=found.orphans,
     )
 
 
-def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[DataError]]:
+def find_pairs(images: Path, masks: Path, *, mask_suffix: str = "") -> Pairing:
     """Every image of a folder with the mask of its name, and what is wrong with the others.
+
+    Args:
+        images: Folder of the pictures.
+        masks: Folder of the masks.
+        mask_suffix: What a mask's name has behind the picture's, before `.png`.
 
     Raises:
         RequestError: A folder does not exist.
@@ -132,14 +166,16 @@ def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[DataError]]:
     pairs: dict[str, Pair] = {}
     problems: list[DataError] = []
     for path in list_images(images):
-        mask = masks / f"{path.stem}.png"
+        mask = masks / f"{path.stem}{mask_suffix}.png"
         if not mask.is_file():
             problems.append(DataError("an image has no mask", value=path, allowed=f"a mask {mask}"))
         elif path.stem in pairs:
             problems.append(DataError("two images have one name", value=f"{path}, {pairs[path.stem].image}"))
         else:
             pairs[path.stem] = Pair(image=path, label=mask)
-    return list(pairs.values()), problems
+    used = {pair.label for pair in pairs.values()}
+    orphans = [path for path in sorted(masks.glob("*.png")) if path not in used and not path.name.startswith(".")]
+    return Pairing(pairs=list(pairs.values()), problems=problems, orphans=orphans)
 
 
 def list_images(folder: Path) -> list[Path]:

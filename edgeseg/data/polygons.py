@@ -5,6 +5,8 @@ Pixels inside no outline are the class `background` where the vocabulary has it,
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.types import U8, Classes, Size, format_size
 from edgeseg.data.classes import CLASS_FILE, ClassFile, read_class_file
 from edgeseg.data.paired import Pair, PairedDataset, list_images, need_folder, no_split
+from edgeseg.data.pictures import decode_picture
 
 BACKGROUND = "background"
 _Decoded = TypeVar("_Decoded", bound=msgspec.Struct)
@@ -66,12 +69,12 @@ class CocoReader:
     Attributes:
         classes: The vocabulary of the labels that come out.
         ids: Class id of each category id.
-        outlines: Annotations by the file name of their picture.
+        outlines: Annotations by the file of their picture.
     """
 
     classes: Classes
     ids: Mapping[int, int]
-    outlines: Mapping[str, Sequence[_Annotation]]
+    outlines: Mapping[Path, Sequence[_Annotation]]
 
     def read(self, path: Path, size: Size, image: Path) -> U8:
         """Fill the outlines of a picture.
@@ -83,7 +86,7 @@ class CocoReader:
         from pycocotools import mask as coco  # type: ignore[import-untyped, unused-ignore]
 
         label = np.full(size, _unlabelled(self.classes), np.uint8)
-        for outline in self.outlines.get(image.name, ()):
+        for outline in self.outlines.get(image, ()):
             if outline.category_id not in self.ids:
                 raise DataError("an outline has an unknown category", value=f"{path}: {outline.category_id}")
             shape = outline.segmentation
@@ -131,12 +134,12 @@ def open_coco(root: Path, split: str) -> PairedDataset:
         raise no_split(root, split, coco_splits(root))
     content = _decode(file, _Coco)
     classes, ids = _coco_classes(root, content.categories)
-    names = {picture.id: Path(picture.file_name).name for picture in content.images}
-    outlines: dict[str, list[_Annotation]] = {}
+    files = {picture.id: folder / picture.file_name for picture in content.images}
+    outlines: dict[Path, list[_Annotation]] = {}
     for annotation in sorted(content.annotations, key=lambda annotation: -annotation.area):
-        if annotation.image_id not in names:
+        if annotation.image_id not in files:
             raise DataError("an outline belongs to no picture", value=f"{file}: image {annotation.image_id}")
-        outlines.setdefault(names[annotation.image_id], []).append(annotation)
+        outlines.setdefault(files[annotation.image_id], []).append(annotation)
     pairs, problems = [], []
     for picture in sorted(content.images, key=lambda picture: picture.file_name):
         if (folder / picture.file_name).is_file():
@@ -169,6 +172,7 @@ class _Shape(msgspec.Struct, frozen=True):
     label: str
     points: list[tuple[float, float]]
     shape_type: str = "polygon"
+    mask: str | None = None
 
 
 class _LabelMe(msgspec.Struct, frozen=True, rename="camel"):
@@ -201,7 +205,11 @@ class LabelMeReader:
         label = Image.new("L", (size[1], size[0]), _unlabelled(self.classes))
         draw = ImageDraw.Draw(label)
         for shape in content.shapes:
-            _fill(draw, shape, self._id(shape.label, path), path)
+            class_id = self._id(shape.label, path)
+            if shape.shape_type == "mask":
+                _paste(label, shape, class_id, path)
+            else:
+                _fill(draw, shape, class_id, path)
         return np.array(label, dtype=np.uint8)
 
     def _id(self, label: str, path: Path) -> int:
@@ -236,8 +244,16 @@ def open_labelme(root: Path, split: str) -> PairedDataset:
             pairs.append(Pair(image=image, label=image.with_suffix(".json")))
         else:
             problems.append(DataError("an image has no label", value=image, allowed=image.with_suffix(".json").name))
-    labels = LabelMeReader(classes)
-    return PairedDataset(name=f"labelme:{root}", split=split, labels=labels, pairs=pairs, problems=problems)
+    used = {pair.label for pair in pairs}
+    orphans = [path for path in sorted((root / split).glob("*.json")) if path not in used]
+    return PairedDataset(
+        name=f"labelme:{root}",
+        split=split,
+        labels=LabelMeReader(classes),
+        pairs=pairs,
+        problems=problems,
+        orphans=orphans,
+    )
 
 
 def _fill(draw: ImageDraw.ImageDraw, shape: _Shape, class_id: int, path: Path) -> None:
@@ -252,7 +268,19 @@ def _fill(draw: ImageDraw.ImageDraw, shape: _Shape, class_id: int, path: Path) -
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=class_id)
     else:
         said = f"{path}: {shape.shape_type} of {len(points)} points"
-        raise DataError("a shape encloses no area", value=said, allowed="polygon, rectangle, circle")
+        raise DataError("a shape encloses no area", value=said, allowed="polygon, rectangle, circle, mask")
+
+
+def _paste(label: Image.Image, shape: _Shape, class_id: int, path: Path) -> None:
+    """A shape of LabelMe's mask tool: a base64 PNG whose first pixel lies at the first point."""
+    try:
+        inside = decode_picture(base64.b64decode(shape.mask or "", validate=True), origin=f"{path}: mask")
+    except binascii.Error as error:
+        raise DataError("the label file is damaged", value=f"{path}: {error}") from None
+    if not shape.points:
+        raise DataError("the label file is damaged", value=f"{path}: a mask without points")
+    x, y = (round(side) for side in shape.points[0])
+    label.paste(class_id, (x, y), inside.convert("L").point([0] + [255] * 255))
 
 
 def _unlabelled(classes: Classes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class Survey:
         classes: Its vocabulary.
         frames: The frames that can be read.
         problems: The frames and files that cannot.
+        orphans: Labels without a picture.
         places: float32 [classes, 18, 24]: share of the frames whose cell shows the class.
     """
 
@@ -62,6 +64,7 @@ class Survey:
     classes: Classes
     frames: Sequence[FrameFacts]
     problems: Sequence[DataError]
+    orphans: Sequence[Path] = ()
     places: F32 = field(repr=False)
 
     @property
@@ -78,7 +81,9 @@ class Survey:
         return sum(frame.ignored for frame in self.frames)
 
 
-def survey(dataset: Dataset, problems: Sequence[DataError] = (), *, progress: Progress) -> Survey:
+def survey(
+    dataset: Dataset, problems: Sequence[DataError] = (), orphans: Sequence[Path] = (), *, progress: Progress
+) -> Survey:
     """Read every frame of a split; one that cannot be read joins the `problems` known so far, and reading goes on."""
     count = len(dataset.classes)
     frames: list[FrameFacts] = []
@@ -97,7 +102,9 @@ def survey(dataset: Dataset, problems: Sequence[DataError] = (), *, progress: Pr
             places += cells[None] == np.arange(count, dtype=np.uint8)[:, None, None]
             frames.append(_facts(index, sample.name, sample.image_hwc, sample.label_hw, count))
     places /= max(len(frames), 1)
-    return Survey(split=dataset.split, classes=dataset.classes, frames=frames, problems=found, places=places)
+    return Survey(
+        split=dataset.split, classes=dataset.classes, frames=frames, problems=found, orphans=orphans, places=places
+    )
 
 
 def perceptual_hash(image_hwc: U8) -> NDArray[np.bool_]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.data.classes import RGB, ClassFile, voc_palette
 from edgeseg.data.labels import MaskReader
-from edgeseg.data.paired import Pair, PairedDataset, list_images, need_folder, no_split
+from edgeseg.data.paired import Pair, PairedDataset, need_folder, no_split
+from edgeseg.data.pictures import IMAGE_SUFFIXES
 
 _NAMES = (
     "background",
@@ -59,11 +60,11 @@ def open_voc(root: Path, split: str) -> PairedDataset:
     names = [line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not names:
         raise DataError("the split has no frames", value=listing, allowed="one name a line")
-    images = {path.stem: path for path in list_images(root / "JPEGImages")}
+    images = _images(root / "JPEGImages")
     pairs: list[Pair] = []
     problems: list[DataError] = []
     for name in names:
-        image, mask = images.get(Path(name).name), root / "SegmentationClass" / f"{name}.png"
+        image, mask = images.get(name), root / "SegmentationClass" / f"{name}.png"
         if image is None:
             problems.append(DataError("a listed image does not exist", value=root / "JPEGImages" / name))
         elif not mask.is_file():
@@ -72,6 +73,13 @@ def open_voc(root: Path, split: str) -> PairedDataset:
             pairs.append(Pair(image=image, label=mask))
     labels = MaskReader.by_colour_of(_label_map(root / "labelmap.txt"))
     return PairedDataset(name=f"voc:{root}", split=split, labels=labels, pairs=pairs, problems=problems)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """Pictures by the name that a list gives them: CVAT keeps the folders of a task, so a name may hold some."""
+    need_folder(folder)
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 def _label_map(path: Path) -> ClassFile:

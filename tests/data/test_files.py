@@ -50,6 +50,15 @@ def test_pixel_values_of_the_masks_may_differ_from_the_ids(make_folder: MakeFold
     assert np.array_equal(label, np.choose(np.minimum(raw, 3), [1, 255, 0, 255]))
 
 
+def test_the_mask_of_a_picture_may_have_a_suffix(make_folder: MakeFolder) -> None:
+    root = make_folder(frames=2)
+    for mask in sorted((root / "train/masks").iterdir()):
+        mask.rename(mask.with_stem(f"{mask.stem}_L"))
+    assert "no mask" in str(_refused(f"folder:{root}"))
+    (root / "classes.toml").write_text('names = ["road", "person", "tree"]\nmask_suffix = "_L"\n')
+    assert [open_dataset(f"folder:{root}", "train")[index].name for index in range(2)] == ["000", "001"]
+
+
 def test_palette_png_keeps_its_indices(make_folder: MakeFolder) -> None:
     root = make_folder()
     mask = Image.open(root / "train/masks/000.png")

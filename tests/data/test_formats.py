@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgeseg.core.errors import DataError, RequestError
-from edgeseg.data import dataset_splits, open_dataset
+from edgeseg.data import dataset_splits, open_dataset, survey_dataset
 from edgeseg.data.cityscapes import CLASS_FILE
 from edgeseg.data.classes import voc_palette
 
@@ -73,6 +75,20 @@ def test_cityscapes_without_a_mask_or_split(tmp_path: Path) -> None:
         open_dataset(f"cityscapes:{tmp_path}", "val")
 
 
+def test_labels_without_a_picture_are_known(tmp_path: Path) -> None:
+    _cityscapes(tmp_path / "city", np.full(SIZE, 7, np.uint8))
+    lost = tmp_path / "city/gtFine/train/aachen/b_gtFine_labelIds.png"
+    _mask(lost, np.full(SIZE, 7, np.uint8))
+    _labelme(tmp_path / "labelme", [])
+    _json(tmp_path / "labelme/val/y.json", {})
+    for spec, split, orphan in (
+        (f"cityscapes:{tmp_path / 'city'}", "train", lost),
+        (f"labelme:{tmp_path / 'labelme'}", "val", tmp_path / "labelme/val/y.json"),
+    ):
+        dataset, survey = survey_dataset(spec, split)
+        assert (len(dataset), list(survey.orphans), list(survey.problems)) == (1, [orphan], [])
+
+
 # ---------------------------------------------------------------- VOC, CVAT
 
 
@@ -113,6 +129,17 @@ def test_cvat_goes_by_the_colours_of_its_label_map(tmp_path: Path) -> None:
         open_dataset(f"voc:{tmp_path}", "train")
 
 
+def test_cvat_keeps_the_folders_of_a_task(tmp_path: Path) -> None:
+    """Two clips number their frames alike: each picture has its own mask."""
+    for clip, value in (("north", 1), ("south", 15)):
+        _picture(tmp_path / f"JPEGImages/{clip}/0001.jpg")
+        _mask(tmp_path / f"SegmentationClass/{clip}/0001.png", np.full(SIZE, value, np.uint8), _voc_bytes())
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/default.txt").write_text("north/0001\nsouth/0001\n")
+    dataset = open_dataset(f"voc:{tmp_path}", "default")
+    assert [int(dataset[index].label_hw[0, 0]) for index in range(2)] == [1, 15]
+
+
 def test_voc_lists_what_is_missing(tmp_path: Path) -> None:
     _voc(tmp_path, np.zeros(SIZE, np.uint8), _voc_bytes())
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("2007_000032\nghost\n")
@@ -146,6 +173,18 @@ def test_coco_polygons_small_over_large(tmp_path: Path, layout: str) -> None:
     label = dataset[0].label_hw
     assert [label[8, 8], label[1, 1], label[22, 30]] == [2, 1, 0]
     assert (label == 2).sum() == 64
+
+
+def test_coco_pictures_of_one_name_in_two_folders_keep_their_own_outlines(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="needs the extra formats")
+    sizes = {"height": SIZE[0], "width": SIZE[1]}
+    images = [{"id": index, "file_name": f"{clip}/a.jpg", **sizes} for index, clip in enumerate(("north", "south"))]
+    annotations = [{"image_id": 1, "category_id": 3, "segmentation": [[0, 0, 20, 0, 20, 16, 0, 16]], "area": 320}]
+    _json(tmp_path / "annotations/instances_train.json", _coco(images=images, annotations=annotations))
+    for clip in ("north", "south"):
+        _picture(tmp_path / f"train/{clip}/a.jpg")
+    dataset = open_dataset(f"coco:{tmp_path}", "train")
+    assert [int((dataset[index].label_hw == 1).sum()) for index in range(2)] == [0, 320]
 
 
 def test_coco_run_lengths_crowds_and_a_class_file(tmp_path: Path) -> None:
@@ -197,6 +236,22 @@ def test_labelme_shapes_in_their_order(tmp_path: Path) -> None:
     label = dataset[0].label_hw
     assert [label[14, 2], label[17, 10], label[4, 26], label[2, 2]] == [1, 2, 255, 0]
     assert dataset_splits(f"labelme:{tmp_path}") == ["val"]
+
+
+def test_labelme_masks_lie_at_their_first_point(tmp_path: Path) -> None:
+    """What LabelMe's mask tool writes: ones and zeros as a base64 PNG, with its box as points."""
+    inside = np.array([[0, 1, 1], [1, 1, 0]], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(inside).save(buffer, "PNG")
+    mask = base64.b64encode(buffer.getvalue()).decode()
+    shape: dict[str, object] = {"label": "car", "points": [[10, 5], [12, 6]], "shape_type": "mask", "mask": mask}
+    _labelme(tmp_path, [shape])
+    label = open_dataset(f"labelme:{tmp_path}", "val")[0].label_hw
+    assert np.array_equal(label[5:7, 10:13], 2 * inside)
+    assert (label == 2).sum() == 4
+    _labelme(tmp_path, [shape | {"mask": mask[:-9]}])
+    with pytest.raises(DataError, match=r"x\.json"):
+        open_dataset(f"labelme:{tmp_path}", "val")[0]
 
 
 @pytest.mark.parametrize(

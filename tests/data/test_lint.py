@@ -47,6 +47,16 @@ def test_every_bad_frame_is_listed(make_folder: Callable[..., Path]) -> None:
     assert [finding.rule for finding in report.findings if finding.severity == "warning"] == ["unlabelled"]
 
 
+def test_masks_without_an_image_are_warned_of(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(frames=8)
+    (root / "train/images/005.png").unlink()
+    report = _lint(root, "train")
+    assert [(finding.severity, finding.rule) for finding in report.findings] == [("warning", "orphan")]
+    assert "1 masks have no image (005.png)" in report.findings[0].text
+    assert report.frames == {"train": 7}
+    assert len(open_dataset(f"folder:{root}", "train")) == 7  # all that is there can be used
+
+
 def test_sizes_and_absent_classes_are_warned_of(make_folder: Callable[..., Path]) -> None:
     root = make_folder(frames=4)
     for kind in ("images", "masks"):
