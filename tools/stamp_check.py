@@ -111,7 +111,7 @@ class StampedVideo(VideoSink):
             self._picture = np.empty_like(result.image_hwc)
         np.copyto(self._picture, result.image_hwc)
         write_stamp(self._picture, rows_of(self._picture.shape[0])[1], published_ns)
-        super().write(replace(result, image_hwc=self._picture))
+        super().write(replace(result, image=self._picture))
 
 
 def latencies_us(video: Path) -> Iterator[int]:

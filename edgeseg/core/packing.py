@@ -1,7 +1,8 @@
-"""BGR pictures in the camera format that an engine was built for.
+"""BGR pictures in the camera format that an engine was built for, and a camera's bytes as BGR.
 
 An engine that was built for its camera's own bytes needs none of this while it drives. Labelled frames, golden frames
-and recordings are BGR, though, and so are some sources: live says so once and times it as `resize_in`.
+and recordings are BGR, though, and so are some sources: live says so once and times it as `resize_in`. People who
+watch see BGR.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 from edgeseg.core.errors import RequestError
 from edgeseg.core.types import U8, Colour, InputFormat, Size, format_size
 from edgeseg.core.types.colour import OPENCV
+
+_TO_BGR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "yuyv": cv2.COLOR_YUV2BGR_YUY2}
 
 
 def check_packable(size: Size, form: InputFormat) -> None:
@@ -30,6 +33,47 @@ def packed_shape(size: Size, form: InputFormat) -> tuple[int, ...]:
     if form == "nv12":
         return height * 3 // 2, width
     return height, width, 3 if form == "bgr" else 2
+
+
+def picture_size(data: U8, form: InputFormat) -> Size:
+    """(H, W) of a picture of `packed_shape`."""
+    rows, width = data.shape[:2]
+    return (rows * 2 // 3 if form == "nv12" else rows), width
+
+
+def luma_chroma(data: U8, form: InputFormat) -> tuple[U8, U8]:
+    """Views of a nv12 or yuyv picture: luma [H, W], and chroma [H/2 or H, W], u and v in turn."""
+    if form == "nv12":
+        height = data.shape[0] * 2 // 3
+        return data[:height], data[height:]
+    return data[..., 0], data[..., 1]
+
+
+def unpack(data: U8, form: InputFormat, out_hwc: U8, colour: Colour = OPENCV) -> U8:
+    """Write a picture as BGR.
+
+    Args:
+        data: uint8, of `packed_shape`.
+        form: Its layout.
+        out_hwc: uint8 [H, W, 3].
+        colour: What its bytes mean.
+
+    Returns:
+        `out_hwc`.
+    """
+    if form == "bgr":
+        np.copyto(out_hwc, data)
+        return out_hwc
+    if colour == OPENCV:
+        return cv2.cvtColor(data, _TO_BGR[form], dst=out_hwc)  # type: ignore[no-any-return]
+    luma, chroma = luma_chroma(data, form)
+    height, width = luma.shape
+    pairs = chroma.reshape(chroma.shape[0], width // 2, 2)
+    yuv = np.empty((height, width, 3), np.uint8)
+    yuv[..., 0] = luma
+    yuv[..., 1:] = cv2.resize(pairs, (width, height), interpolation=cv2.INTER_NEAREST)
+    matrix, offset = colour.to_bgr()
+    return cv2.transform(yuv, np.column_stack([matrix, offset]), dst=out_hwc)  # type: ignore[no-any-return]
 
 
 def pack(image_hwc: U8, form: InputFormat, out: U8, colour: Colour = OPENCV) -> U8:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import DataError, EdgesegError, SourceLostError, UnavailableError
 from edgeseg.core.log import get_logger
+from edgeseg.core.packing import packed_shape, picture_size
 from edgeseg.core.types import Frame, Source, SourceInfo, format_size
 from edgeseg.live.buffers import BufferPool
 from edgeseg.live.config import LiveConfig
@@ -131,15 +132,14 @@ class Capture(threading.Thread):
             self._id_base = self._expected_id + 1
         self.info = info
         self.health.back(info, now_ns())
-        self._resize_pool(info.size)
+        self._resize_pool(packed_shape(info.size, info.form))
         if not self.opened.done():
             self.opened.set_result(info)
 
-    def _resize_pool(self, size: tuple[int, int]) -> BufferPool:
-        if self._pool is None or self._pool.shape[:2] != size:
+    def _resize_pool(self, shape: tuple[int, ...]) -> None:
+        if self._pool is None or self._pool.shape != shape:
             live = self.info is None or self.info.live
-            self._pool = BufferPool((*size, 3), self._buffers + (0 if live else _FILE_BUFFERS))
-        return self._pool
+            self._pool = BufferPool(shape, self._buffers + (0 if live else _FILE_BUFFERS))
 
     # ------------------------------------------------------------ frames
 
@@ -180,9 +180,10 @@ class Capture(threading.Thread):
             self.drops.add(Drop.CORRUPT)
             return None
         t_decoded_ns = now_ns()
-        if frame.image_hwc.shape[:2] != self._pool.shape[:2]:
-            _log.warning("camera %d now gives %s", self.camera, format_size(frame.image_hwc.shape[:2]))
-            self._resize_pool((frame.image_hwc.shape[0], frame.image_hwc.shape[1]))
+        if frame.image_hwc.shape != self._pool.shape:
+            size = picture_size(frame.image_hwc, frame.form)
+            _log.warning("camera %d now gives %s", self.camera, format_size(size))
+            self._resize_pool(packed_shape(size, frame.form))
         return Captured(frame, lease, t_host_ns, t_decoded_ns, self.health.picture(frame, t_host_ns))
 
     def _number(self, frame: Frame) -> Frame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeseg.bundle import Bundle, open_bundle, open_runner
 from edgeseg.core.progress import Progress, Silent
-from edgeseg.core.types import Classes, Runner, Size
+from edgeseg.core.types import Classes, InputFormat, Runner, Size
 from edgeseg.core.workspace import resolve_model
 from edgeseg.live.request import Engine
 
@@ -28,6 +28,11 @@ class BundleEngine:
         """Vocabulary of the masks."""
         return self.bundle.manifest.spec.classes
 
+    @property
+    def takes(self) -> tuple[InputFormat, Size | None]:
+        """Format and size of the bundle's frames."""
+        return self.bundle.manifest.spec.input_format, self.bundle.manifest.spec.frame_size
+
     def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
         """The bundle's runner, at the bundle's frame size."""
         del camera_size
@@ -46,6 +51,11 @@ class ModelEngine:
     def name(self) -> str:
         """The reference itself."""
         return self.reference
+
+    @property
+    def takes(self) -> tuple[InputFormat, Size | None]:
+        """BGR of any size: the default bundle is built for the camera's."""
+        return "bgr", None
 
     def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
         """The runner of the default bundle."""

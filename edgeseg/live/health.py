@@ -102,7 +102,7 @@ class CameraHealth:
     def picture(self, frame: Frame, t_host_ns: int) -> Verdict | None:
         """BLACK or FROZEN for a decoded frame that must not be segmented; None for a sound one."""
         frozen = self._frozen.check(frame, t_host_ns) if self._frozen is not None else None
-        return self._black.check(frame.image_hwc) or frozen
+        return self._black.check(frame.image_hwc, frame.form) or frozen
 
     # ------------------------------------------------------------ the engine thread's side
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgeseg.core.clock import CaptureClock, now_ns
-from edgeseg.core.packing import pack
-from edgeseg.core.types import U8, Output, Result, Runner, Stage, State, Ticket
+from edgeseg.core.packing import pack, picture_size
+from edgeseg.core.types import U8, Output, Result, Runner, Size, Stage, State, Ticket
 from edgeseg.live.buffers import BufferPool, Lease
 from edgeseg.live.capture import Capture
 from edgeseg.live.config import LiveConfig
 from edgeseg.live.detect.verdict import Verdict
 from edgeseg.live.fanout import Fanout
 from edgeseg.live.geometry import Fit, Geometry
+from edgeseg.live.pictures import CameraPicture
 from edgeseg.live.slot import Captured, Slots
 from edgeseg.live.smoothing import Smoother
 from edgeseg.live.stop import Stop
@@ -32,6 +33,7 @@ class _Row:
 
     camera: int
     captured: Captured
+    image: U8 | CameraPicture
     fit: Fit
     stages_ns: dict[Stage, int]
 
@@ -50,6 +52,7 @@ class _Camera:
     last_capture_ns: int
     clock: CaptureClock = CaptureClock.HOST
     masks: BufferPool | None = None
+    pictures: BufferPool | None = None  # BGR of a camera whose own bytes go to the engine
     results: int = 0
     states: dict[State, int] = field(default_factory=dict)
 
@@ -152,15 +155,22 @@ class Inference(threading.Thread):
         for number, captured in self._slots.take(spec.batch):
             camera = self.cameras[number]
             camera.last_capture_ns, camera.clock = captured.frame.t_capture_ns, captured.frame.clock
-            image = captured.frame.image_hwc
-            fit = camera.geometry.fit((image.shape[0], image.shape[1]))
+            size = picture_size(captured.frame.image_hwc, captured.frame.form)
+            fit = camera.geometry.fit(size)
             verdict = captured.verdict or (Verdict(State.LOST, fit.note) if fit.resizer is None else None)
-            row = _Row(number, captured, fit, {})
+            row = _Row(number, captured, self._picture(camera, captured, size), fit, {})
             if verdict is None:
                 rows.append(row)
             else:
                 self._publish_frame(row, verdict)
         return rows
+
+    def _picture(self, camera: _Camera, captured: Captured, size: Size) -> U8 | CameraPicture:
+        if captured.frame.form == "bgr":
+            return captured.frame.image_hwc
+        if camera.pictures is None or camera.pictures.shape[:2] != size:
+            camera.pictures = BufferPool((*size, 3), self._mask_count)
+        return CameraPicture(captured.frame.image_hwc, captured.frame.form, self._runner.spec.colour, camera.pictures)
 
     def _wait_s(self) -> float:
         """Until the next moment at which a camera's silence becomes news."""
@@ -183,17 +193,20 @@ class Inference(threading.Thread):
 
     def _write_frame(self, row: _Row, out: U8) -> Stage:
         """The picture into the engine's memory, resized and in its format; which stage that was."""
-        image, resizer, form = row.captured.frame.image_hwc, row.fit.resizer, self._runner.spec.input_format
+        frame, resizer, form = row.captured.frame, row.fit.resizer, self._runner.spec.input_format
         assert resizer is not None
+        if frame.form == form and resizer.identity:
+            np.copyto(out, frame.image_hwc)
+            return Stage.COPY_IN
+        image = row.image.bgr() if isinstance(row.image, CameraPicture) else row.image
         if form != "bgr":
             if not resizer.identity:
                 image = resizer.to_frame(image, self._bgr)
             pack(image, form, out, self._runner.spec.colour)
-            return Stage.RESIZE_IN
-        if resizer.identity:
+        elif resizer.identity:  # the camera gives its own format, which this engine does not take
             np.copyto(out, image)
-            return Stage.COPY_IN
-        resizer.to_frame(image, out)
+        else:
+            resizer.to_frame(image, out)
         return Stage.RESIZE_IN
 
     def _finish(self, flight: _Flight) -> None:
@@ -221,7 +234,7 @@ class Inference(threading.Thread):
             if self._least_confidence:
                 mask[confidence < self._least_confidence] = self._ignore_id
         begin_ns = now_ns()
-        leases = [row.captured.lease]
+        leases = _leases(row)
         assert row.fit.resizer is not None
         if not row.fit.resizer.identity:
             mask, confidence, lease = self._to_camera(camera, row.fit, mask, confidence)
@@ -262,7 +275,7 @@ class Inference(threading.Thread):
         """A frame that was not segmented."""
         row.stages_ns.update(_waiting(row.captured))
         result = self._result(row, verdict, now_ns())
-        self._publish(self.cameras[row.camera], result, [row.captured.lease])
+        self._publish(self.cameras[row.camera], result, _leases(row))
 
     def _result(self, row: _Row, verdict: Verdict, t_result_ns: int) -> Result:
         frame = row.captured.frame
@@ -275,7 +288,7 @@ class Inference(threading.Thread):
             state=verdict.state,
             reason=verdict.reason,
             stages_ns=row.stages_ns,
-            image_hwc=frame.image_hwc,
+            image=row.image,
             name=frame.name,
         )
 
@@ -320,6 +333,13 @@ class Inference(threading.Thread):
                 lease.release()
 
         self._fanout.publish(result, Lease(release))
+
+
+def _leases(row: _Row) -> list[Lease]:
+    """What keeps the picture of a frame: its bytes, and BGR of them where somebody asked."""
+    if isinstance(row.image, CameraPicture):
+        return [Lease(row.image.release), row.captured.lease]
+    return [row.captured.lease]
 
 
 def _waiting(captured: Captured) -> dict[Stage, int]:

@@ -9,7 +9,7 @@ from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import RequestError, UnavailableError
 from edgeseg.core.log import get_logger
 from edgeseg.core.packing import check_packable
-from edgeseg.core.types import Runner, Sink, SinkContext, Size, SourceInfo, format_size
+from edgeseg.core.types import Runner, Sink, SinkContext, Size, SourceInfo, Suitable, format_size
 from edgeseg.live.capture import Capture
 from edgeseg.live.drops import DropCounter
 from edgeseg.live.fanout import Fanout, SinkWorker
@@ -70,6 +70,8 @@ class Pipeline:
         request = self.request
         held = self._held_by_sinks()
         for number, source in enumerate(request.sources):
+            if isinstance(source, Suitable):
+                source.suit(*request.engine.takes)
             drops = DropCounter()
             capture = Capture(
                 number,
@@ -137,7 +139,7 @@ class Pipeline:
                 return
             size = next((capture.info.size for capture in self.captures if capture.info is not None), None)
         runner = request.engine.load(size, throughput=_are_files(infos))
-        self._check_engine(runner, size)
+        self._check_engine(runner, infos, size)
         fanout = Fanout(self.workers, self.log.add)
         self.inference = Inference(
             runner,
@@ -158,7 +160,7 @@ class Pipeline:
         for capture in self.captures:
             capture.go()
 
-    def _check_engine(self, runner: Runner, size: Size) -> None:
+    def _check_engine(self, runner: Runner, infos: Sequence[SourceInfo | None], size: Size) -> None:
         """Refuse what this engine cannot do, and say once what costs time."""
         config, spec = self.request.config, runner.spec
         if (config.min_confidence or config.smooth_confidence) and not spec.confidence:
@@ -170,7 +172,10 @@ class Pipeline:
             )
         if spec.input_format != "bgr":
             check_packable(spec.frame_size, spec.input_format)
-            _log.warning("the engine takes %s: pictures are converted to it on the host", spec.input_format)
+            for info in infos:
+                if info is not None and info.form != spec.input_format:
+                    what = f"the engine takes {spec.input_format}, which %s does not give"
+                    _log.warning(f"{what}: its pictures are converted on the host", info.uri)
         if spec.frame_size != size:
             _log.warning(
                 "pictures are resized on the host from %s to %s (%s); a bundle built with --frame-size %s needs none",

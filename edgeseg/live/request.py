@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgeseg.core.progress import Progress, Silent
-from edgeseg.core.types import Classes, Runner, Sink, Size, Source
+from edgeseg.core.types import Classes, InputFormat, Runner, Sink, Size, Source
 from edgeseg.live.config import LiveConfig
 from edgeseg.live.stop import Stop
 
@@ -22,6 +22,10 @@ class Engine(Protocol):
     @property
     def classes(self) -> Classes:
         """Vocabulary of the masks."""
+
+    @property
+    def takes(self) -> tuple[InputFormat, Size | None]:
+        """Format and size of its frames; no size where it is built for the camera's."""
 
     def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
         """A runner, not yet entered; builds it for this camera size where that is what was asked for.
@@ -41,6 +45,11 @@ class LoadedEngine:
     def classes(self) -> Classes:
         """Vocabulary of the masks."""
         return self.runner.spec.classes
+
+    @property
+    def takes(self) -> tuple[InputFormat, Size | None]:
+        """Format and size of its frames."""
+        return self.runner.spec.input_format, self.runner.spec.frame_size
 
     def load(self, camera_size: Size, *, throughput: bool = False) -> Runner:
         """The runner as it is."""

@@ -39,11 +39,11 @@ class MasksSink:
 
     def write(self, result: Result) -> None:
         """Write one mask; where the frame has none, every pixel is the ignore id, so that counts stay equal."""
-        if result.frame_id < 0 or result.image_hwc is None:
+        if result.frame_id < 0 or result.size is None:
             return
         mask_hw: U8 | None = result.mask_hw
         if mask_hw is None:
-            mask_hw = np.full(result.image_hwc.shape[:2], self._classes.ignore_id, np.uint8)
+            mask_hw = np.full(result.size, self._classes.ignore_id, np.uint8)
         folder = self._folder / f"camera-{result.camera}" if self._many else self._folder
         name = result.name or f"{result.frame_id:06d}"
         data = encode_index_png(mask_hw, self._classes, compress_level=_COMPRESS_LEVEL)

@@ -36,13 +36,14 @@ class OverlayPainter:
 
         A result without a mask shows the frame and its state: never an earlier mask.
         """
-        if result.image_hwc is None:
+        image_hwc = result.image_hwc
+        if image_hwc is None:
             return None
         if result.mask_hw is None:
-            self._fit(result.image_hwc)
-            np.copyto(self._canvas, result.image_hwc)
+            self._fit(image_hwc)
+            np.copyto(self._canvas, image_hwc)
         else:
-            self.blend(result.image_hwc, result.mask_hw)
+            self.blend(image_hwc, result.mask_hw)
         self._badge(result)
         return self._canvas
 

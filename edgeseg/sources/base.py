@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.log import redact
-from edgeseg.core.types import U8, Frame, SourceInfo
+from edgeseg.core.types import U8, Frame, InputFormat, SourceInfo
 
 
 class BaseSource(ABC):
@@ -22,6 +22,7 @@ class BaseSource(ABC):
         self.uri = redact(uri)
         self._id = -1
         self._t_capture_ns = 0
+        self._form: InputFormat = "bgr"  # of what `_decode` gives
 
     @abstractmethod
     def open(self) -> SourceInfo:
@@ -63,6 +64,7 @@ class BaseSource(ABC):
             t_capture_ns=self._t_capture_ns,
             clock=self._clock,
             name=self._name(),
+            form=self._form,
         )
 
 

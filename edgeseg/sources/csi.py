@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from edgeseg.core.config import unknown_name
 from edgeseg.core.errors import RequestError, UnavailableError
-from edgeseg.core.types import SourceInfo
+from edgeseg.core.types import InputFormat, SourceInfo
 from edgeseg.sources import pipelines
 from edgeseg.sources.gst import GstSource
 from edgeseg.sources.uri import parse_size
@@ -37,8 +37,16 @@ class CsiSource(GstSource):
         sensor = parts.netloc or "0"
         if not sensor.isdecimal() or not options["rate"].isdecimal() or not int(options["rate"]):
             raise RequestError("not a CSI camera", value=uri, allowed="csi://N?size=720x1280&rate=30")
-        pipeline = pipelines.csi(int(sensor), parse_size(options["size"], uri), int(options["rate"]))
-        super().__init__(uri, pipeline)
+        super().__init__(uri)
+        self._sensor = int(sensor)
+        self._size = parse_size(options["size"], uri)
+        self._rate_hz = int(options["rate"])
+
+    def _text(self, form: InputFormat) -> str:
+        return pipelines.csi(self._sensor, self._size, self._rate_hz, form)
+
+    def _surely_converts(self, form: InputFormat) -> bool:
+        return form == "bgr"  # the board's converter has no BGR
 
     def open(self) -> SourceInfo:
         """Start the camera.

@@ -14,7 +14,7 @@ import cv2
 
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import DataError, SourceLostError, UnavailableError
-from edgeseg.core.types import U8, Source, SourceInfo
+from edgeseg.core.types import U8, InputFormat, Source, SourceInfo
 from edgeseg.sources import pipelines
 from edgeseg.sources.base import BaseSource, place
 from edgeseg.sources.gst import GstSource, opencv_has_gstreamer
@@ -30,8 +30,28 @@ _environment = threading.Lock()
 def rtsp_source(uri: str) -> Source:
     """The reader of this machine for an RTSP address."""
     if opencv_has_gstreamer():
-        return GstSource(uri, pipelines.rtsp(uri, pipelines.Elements.probe()), inter=True)
+        return GstRtspSource(uri, pipelines.Elements.probe())
     return FfmpegRtspSource(uri)
+
+
+class GstRtspSource(GstSource):
+    """RTSP through GStreamer.
+
+    Args:
+        uri: Address, with credentials where the camera wants them.
+        elements: What this machine has.
+    """
+
+    def __init__(self, uri: str, elements: pipelines.Elements) -> None:
+        super().__init__(uri, inter=True)
+        self._address = uri
+        self._elements = elements
+
+    def _text(self, form: InputFormat) -> str:
+        return pipelines.rtsp(self._address, self._elements, form)
+
+    def _surely_converts(self, form: InputFormat) -> bool:
+        return form == "bgr" or not self._elements.nvidia  # decoders in software give I420
 
 
 class FfmpegRtspSource(BaseSource):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,8 @@ import numpy as np
 
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import DataError, SourceLostError, UnavailableError
-from edgeseg.core.types import U8, SourceInfo
+from edgeseg.core.packing import packed_shape
+from edgeseg.core.types import U8, InputFormat, Size, SourceInfo
 from edgeseg.sources import v4l2_abi as abi
 from edgeseg.sources.base import BaseSource, place
 
@@ -31,6 +32,7 @@ _RAW_BAYER = frozenset(
     | {f"{order}{depth}" for order in ("BG", "GB", "BA", "RG") for depth in ("10", "12", "14", "16")}
     | {f"p{order}{depth}" for order in ("B", "G", "g", "R") for depth in ("AA", "CC", "EE")}  # packed 10, 12, 14
 )
+_NATIVE: Mapping[InputFormat, str] = {"nv12": "NV12", "yuyv": "YUYV"}
 _TO_BGR = {
     "YUYV": cv2.COLOR_YUV2BGR_YUY2,
     "UYVY": cv2.COLOR_YUV2BGR_UYVY,
@@ -50,8 +52,9 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 class V4l2Source(BaseSource):
     """A V4L2 camera.
 
-    Of the formats that the camera offers, the largest size up to 1280x720 at 25 frames a second or more is taken,
-    and of those MJPG before raw ones, since USB carries it at full rate.
+    Of the formats that the camera offers at 25 frames a second or more, the engine's own size is taken where it is
+    among them, else the largest up to 1280x720; and of those MJPG before raw ones, since USB carries it at full rate.
+    Where an engine takes the camera's bytes as they are, those come first at its size, and nothing converts them.
 
     Args:
         uri: A number or a path of a device.
@@ -66,6 +69,11 @@ class V4l2Source(BaseSource):
         self._held: abi.Buffer | None = None
         self._sequence: int | None = None
         self._stamp_ns: int | None = None
+        self._wanted: tuple[InputFormat, Size | None] = ("bgr", None)
+
+    def suit(self, form: InputFormat, size: Size | None) -> None:
+        """Prefer what an engine takes; see `Suitable`."""
+        self._wanted = (form, size)
 
     def open(self) -> SourceInfo:
         """Negotiate format, size and rate, and start streaming.
@@ -78,7 +86,7 @@ class V4l2Source(BaseSource):
         self._sequence = None
         try:
             self._device = abi.Device(self._path)
-            self._format = choose(self._device.formats(), self.uri)
+            self._format = choose(self._device.formats(), self.uri, *self._wanted)
             self._format = self._device.start(self._format, _BUFFERS)
         except OSError as error:
             self.close()
@@ -88,6 +96,9 @@ class V4l2Source(BaseSource):
                 allowed=_cameras(),
                 fix="edgeseg doctor",
             ) from None
+        form, size = self._wanted
+        native = size == (self._format.height, self._format.width) and self._format.fourcc == _NATIVE.get(form)
+        self._form = form if native else "bgr"
         return SourceInfo(
             uri=f"{self.uri} ({self._format.fourcc})",
             size=(self._format.height, self._format.width),
@@ -95,6 +106,7 @@ class V4l2Source(BaseSource):
             live=True,
             coding="intra" if self._format.fourcc == "MJPG" else "raw",
             clock=CaptureClock.DRIVER if self._device.monotonic else CaptureClock.HOST,
+            form=self._form,
         )
 
     def close(self) -> None:
@@ -134,7 +146,13 @@ class V4l2Source(BaseSource):
         if self._held.corrupt:
             raise DataError("the driver marked the frame as damaged", value=f"{self.uri}, frame {self._id}")
         data = self._device.bytes_of(self._held)
-        return decode(data, self._format, out_hwc, origin=f"{self.uri}, frame {self._id}")
+        origin = f"{self.uri}, frame {self._id}"
+        if self._form == "bgr":
+            return decode(data, self._format, out_hwc, origin=origin)
+        picture = _raw(data, self._format, origin).reshape(
+            packed_shape((self._format.height, self._format.width), self._form)
+        )
+        return place(picture, out_hwc) if out_hwc is not None else np.array(picture)  # the driver gets its buffer back
 
     def _release(self) -> None:
         if self._held is not None and self._device is not None:
@@ -142,8 +160,14 @@ class V4l2Source(BaseSource):
             self._device.enqueue(held)
 
 
-def choose(formats: Sequence[Format], uri: str) -> Format:
+def choose(formats: Sequence[Format], uri: str, form: InputFormat = "bgr", engine_size: Size | None = None) -> Format:
     """The format to ask for: see `V4l2Source`.
+
+    Args:
+        formats: What the camera offers.
+        uri: Its name, for messages.
+        form: Layout of the engine's input.
+        engine_size: The engine's frame size, where it has one already.
 
     Raises:
         UnavailableError: None that can be decoded; raw Bayer is named, with what to use instead.
@@ -154,6 +178,8 @@ def choose(formats: Sequence[Format], uri: str) -> Format:
             usable,
             key=lambda item: (
                 item.rate_hz >= 25,
+                (item.height, item.width) == engine_size,
+                (item.height, item.width) == engine_size and item.fourcc == _NATIVE.get(form),
                 item.height * item.width if item.height <= 720 else -item.height * item.width,
                 -_PREFERRED.index(item.fourcc),
                 item.rate_hz,
@@ -186,16 +212,26 @@ def decode(data: U8, form: Format, out_hwc: U8 | None, *, origin: str) -> U8:
         if image is None:
             raise DataError("a frame of the camera does not decode", value=origin)
         return place(image, out_hwc)
-    needed = height * width * (3 if form.fourcc == "BGR3" else 2) if form.fourcc != "NV12" else height * width * 3 // 2
-    if data.size < needed:
-        raise DataError("a frame of the camera is too short", value=f"{origin}: {data.size} of {needed} bytes")
+    data = _raw(data, form, origin)
     if form.fourcc == "BGR3":
-        image = data[:needed].reshape(height, width, 3)
+        image = data.reshape(height, width, 3)
         return place(image, out_hwc) if fits else np.array(image)
     shape = (height * 3 // 2, width) if form.fourcc == "NV12" else (height, width, 2)
-    planes = data[:needed].reshape(shape)
+    planes = data.reshape(shape)
     converted: U8 = cv2.cvtColor(planes, _TO_BGR[form.fourcc], dst=out_hwc if fits else None)
     return converted
+
+
+def _raw(data: U8, form: Format, origin: str) -> U8:
+    """The bytes of one picture of a raw format.
+
+    Raises:
+        DataError: There are fewer.
+    """
+    needed = form.height * form.width * {"BGR3": 6, "NV12": 3}.get(form.fourcc, 4) // 2
+    if data.size < needed:
+        raise DataError("a frame of the camera is too short", value=f"{origin}: {data.size} of {needed} bytes")
+    return data[:needed]
 
 
 def _cameras() -> str:

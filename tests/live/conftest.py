@@ -14,7 +14,20 @@ import pytest
 from edgeseg.backend.base import BaseRunner
 from edgeseg.backend.null import Latency, runner_of
 from edgeseg.core.clock import CaptureClock, now_ns
-from edgeseg.core.types import U8, Classes, EngineSpec, Frame, Output, Result, Runner, SinkContext, SourceInfo, Ticket
+from edgeseg.core.types import (
+    U8,
+    Classes,
+    EngineSpec,
+    Frame,
+    InputFormat,
+    Output,
+    Result,
+    Runner,
+    SinkContext,
+    Size,
+    SourceInfo,
+    Ticket,
+)
 from edgeseg.live.pipeline import Pipeline
 from edgeseg.live.request import LiveRequest
 from edgeseg.live.summary import LiveSummary, summarise
@@ -58,6 +71,7 @@ class ScriptedSource:
     coding: Literal["raw", "intra", "inter"] = "raw"
     opens: list[Exception | tuple[int, int]] = field(default_factory=list)
     uri: str = "scripted:"
+    form: InputFormat = "bgr"
     opened: int = 0
     closed: int = 0
 
@@ -79,7 +93,11 @@ class ScriptedSource:
             live=self.live,
             coding=self.coding,
             clock=CaptureClock.DRIVER,
+            form=self.form,
         )
+
+    def suit(self, form: InputFormat, size: Size | None) -> None:
+        self.asked = (form, size)
 
     def grab(self) -> bool:
         assert not self.live or self.ready.wait(20), "start it with `play`"
@@ -103,7 +121,7 @@ class ScriptedSource:
         if out_hwc is not None and out_hwc.shape == image.shape:
             np.copyto(out_hwc, image)
             image = out_hwc
-        return Frame(id=self._id, image_hwc=image, t_capture_ns=self._stamp, clock=CaptureClock.DRIVER)
+        return Frame(id=self._id, image_hwc=image, t_capture_ns=self._stamp, clock=CaptureClock.DRIVER, form=self.form)
 
     def close(self) -> None:
         self.closed += 1
@@ -173,7 +191,7 @@ class KeepSink:
         kept = replace(
             result,
             mask_hw=None if result.mask_hw is None else result.mask_hw.copy(),
-            image_hwc=None if result.image_hwc is None else result.image_hwc.copy(),
+            image=None if result.image_hwc is None else result.image_hwc.copy(),
         )
         with self.changed:
             self.results.append(kept)
@@ -241,8 +259,9 @@ def null() -> Callable[..., GatedRunner]:
         confidence: bool = False,
         latency_ms: float = 0.0,
         outputs: int = 8,
+        form: InputFormat = "bgr",
     ) -> GatedRunner:
-        spec = EngineSpec(frame_size=size, batch=batch, classes=CLASSES, confidence=confidence)
+        spec = EngineSpec(frame_size=size, batch=batch, classes=CLASSES, confidence=confidence, input_format=form)
         return GatedRunner(runner_of(spec, Latency(ms=latency_ms), outputs=outputs))
 
     return make

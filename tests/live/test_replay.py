@@ -87,6 +87,8 @@ class Shifted:
     def __init__(self, runner: Any, classes: Classes, change: bool) -> None:
         self.runner, self.classes, self.change = runner, classes, change
 
+    takes = ("bgr", None)
+
     def load(self, camera_size: Size, *, throughput: bool = False) -> Any:
         real = self.runner.collect
 

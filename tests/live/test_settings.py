@@ -65,6 +65,10 @@ class NullEngine:
     def __init__(self, null: Callable[..., Any], classes: Classes) -> None:
         self.null, self.classes = null, classes
 
+    @property
+    def takes(self) -> Any:
+        return "bgr", None
+
     def load(self, camera_size: Size, *, throughput: bool = False) -> Any:
         return self.null(camera_size)
 

@@ -44,7 +44,7 @@ def result(number: int, state: State = State.OK, camera: int = 0, size: tuple[in
         state=state,
         reason="" if state is State.OK else "why",
         mask_hw=mask if state.has_mask else None,
-        image_hwc=None if number < 0 else np.full((*size, 3), 100, np.uint8),
+        image=None if number < 0 else np.full((*size, 3), 100, np.uint8),
     )
 
 

@@ -43,7 +43,7 @@ def result(number: int, state: State = State.OK, camera: int = 0) -> Result:
         reason="" if state is State.OK else "no new picture for 600 ms",
         stages_ns={Stage.ENGINE: 5_000_000},
         mask_hw=np.ones(SIZE, np.uint8) if state.has_mask else None,
-        image_hwc=None if number < 0 else np.full((*SIZE, 3), 100, np.uint8),
+        image=None if number < 0 else np.full((*SIZE, 3), 100, np.uint8),
     )
 
 

@@ -174,6 +174,16 @@ def test_every_pipeline_keeps_one_frame_and_drops_the_rest() -> None:
         assert end.endswith("appsink max-buffers=1 drop=true sync=false")
 
 
+def test_an_engine_of_nv12_gets_it_without_a_conversion_on_the_host() -> None:
+    board = pipelines.Elements(nvidia=True)
+    for text in (pipelines.csi(0, (720, 1280), 30, "nv12"), pipelines.rtsp("rtsp://10.0.0.1/", board, "nv12")):
+        end = pipelines.to_appsink(text, "nv12", convert=False)
+        assert "nvvidconv ! video/x-raw,format=NV12 ! capsfilter caps=video/x-raw,format=NV12 ! appsink" in end
+        assert "videoconvert" not in end
+    assert "videoconvert ! capsfilter caps=video/x-raw,format=YUY2" in pipelines.to_appsink("v4l2src", "yuyv")
+    assert "format=BGRx" in pipelines.csi(0, (720, 1280), 30)
+
+
 def test_rtsp_goes_over_tcp_with_a_short_buffer_and_credentials_apart_from_the_address() -> None:
     text = pipelines.rtsp("rtsp://driver:a%22b@10.0.0.1:8554/front?x=1", pipelines.Elements(nvidia=False))
     assert 'location="rtsp://10.0.0.1:8554/front?x=1"' in text
@@ -230,6 +240,23 @@ def test_a_pipeline_runs_in_a_child_process_where_opencv_has_no_gstreamer(monkey
 
 
 @needs_launch
+def test_nv12_through_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.sources.gst.opencv_has_gstreamer", lambda: False)
+    source = GstSource("gst:videotestsrc num-buffers=3 pattern=red ! video/x-raw,width=64,height=48,framerate=30/1")
+    source.suit("nv12", None)
+    info = source.open()
+    assert (info.size, info.form) == ((48, 64), "nv12")
+    out = np.zeros((72, 64), np.uint8)
+    assert source.grab()
+    frame = source.retrieve(out)
+    source.close()
+    assert frame.form == "nv12"
+    assert np.shares_memory(frame.image_hwc, out)
+    blue, _, red = cv2.cvtColor(out, cv2.COLOR_YUV2BGR_NV12).reshape(-1, 3).mean(axis=0)
+    assert red > 200 > 50 > blue
+
+
+@needs_launch
 def test_a_pipeline_that_cannot_be_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeseg.sources.gst.opencv_has_gstreamer", lambda: False)
     with pytest.raises(UnavailableError, match="nosuchelement"):
@@ -278,6 +305,71 @@ print(info.size, frame.id, frame.image_hwc.shape)
         [SYSTEM_PYTHON, "-c", code], capture_output=True, text=True, check=False, env=environment, timeout=60
     )
     assert done.stdout.strip() == "(48, 64) 4 (48, 64, 3)", done.stderr
+
+
+LIVE_IN_CAMERA_BYTES = """
+import sys
+import numpy as np, cv2
+from edgeseg.backend import open_null
+from edgeseg.backend.null import Latency, runner_of
+from edgeseg.core.types import Classes, EngineSpec
+from edgeseg.live.pipeline import Pipeline
+from edgeseg.live.request import LiveRequest, LoadedEngine
+from edgeseg.live.summary import summarise
+from edgeseg.sources import open_source
+form, pipeline, size = sys.argv[1], sys.argv[2], (48, 64)
+classes = Classes(names=("a", "b", "c"), palette_rgb=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+class Keep:
+    name, lossless, kept = "keep", False, []
+    def open(self, context): self.form = context.cameras[0].form
+    def write(self, result):
+        if result.mask_hw is not None:
+            self.kept.append((result.mask_hw.copy(), result.image_hwc.copy()))
+    def close(self): pass
+runner = runner_of(EngineSpec(frame_size=size, classes=classes, input_format=form), Latency(), outputs=8)
+keep, source = Keep(), open_source("gst:" + pipeline)
+loop = Pipeline(LiveRequest(engine=LoadedEngine(runner), sources=[source], sinks=[keep]))
+loop.start()
+while len(keep.kept) < 5 and loop.running():
+    loop.pump()
+loop.stop.set()
+loop.end()
+stages = summarise(loop).stages_ms
+mask, image = keep.kept[-1]
+print(keep.form, stages["copy_in"].n > 0, stages["resize_in"].n, image.shape, *image.reshape(-1, 3).mean(0).round())
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "gives", "said", "resized"),
+    [
+        ("nv12", "NV12", "", 0),
+        ("yuyv", "YUY2", "", 0),
+        ("nv12", "I420", "videoconvert makes it", 0),
+        ("bgr", "I420", "videoconvert makes BGR", 0),
+        ("bgr", "BGR", "", 0),
+    ],
+)
+def test_what_a_real_pipeline_gives_goes_to_the_engine_as_it_is(
+    system_site: Path, form: str, gives: str, said: str, resized: int
+) -> None:
+    text = f"videotestsrc is-live=true pattern=smpte100 ! video/x-raw,format={gives},width=64,height=48,framerate=60/1"
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-c", LIVE_IN_CAMERA_BYTES, form, text],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(system_site)},
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    given, copied, resizes, *rest = done.stdout.split()
+    assert (given, copied, int(resizes)) == (form, "True", resized)
+    assert rest[:3] == ["(48,", "64,", "3)"]
+    # the bars of SMPTE 100 %, seven colours of which each channel is on in four
+    assert all(100 < float(mean) < 170 for mean in rest[3:]), rest
+    assert ("videoconvert" in done.stderr) == bool(said), done.stderr
+    assert said in done.stderr
 
 
 @pytest.fixture

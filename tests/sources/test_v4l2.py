@@ -167,6 +167,54 @@ def test_the_fast_format_at_720_lines_is_chosen() -> None:
     assert (chosen.fourcc, chosen.height) == ("MJPG", 720)
 
 
+OFFERED = (
+    *SimulatedDevice.formats_offered,
+    Format(fourcc="NV12", height=480, width=640, rate_hz=30),
+    Format(fourcc="MJPG", height=480, width=640, rate_hz=30),
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "expected"),
+    [
+        ("bgr", None, ("MJPG", 720)),
+        ("bgr", (480, 640), ("MJPG", 480)),  # no resize on the host
+        ("yuyv", (480, 640), ("YUYV", 480)),
+        ("nv12", (480, 640), ("NV12", 480)),
+        ("yuyv", (720, 1280), ("MJPG", 720)),  # there it has YUYV at 10 frames a second only
+        ("nv12", (540, 960), ("MJPG", 720)),  # it must be resized, so it must be BGR
+    ],
+)
+def test_what_the_engine_takes_comes_first_where_the_camera_has_it(
+    form: Any, size: Any, expected: tuple[str, int]
+) -> None:
+    chosen = choose(OFFERED, "x", form, size)
+    assert (chosen.fourcc, chosen.height) == expected
+
+
+@pytest.mark.parametrize(("form", "shape"), [("nv12", (720, 640)), ("yuyv", (480, 640, 2)), ("bgr", (480, 640, 3))])
+def test_the_cameras_own_bytes_reach_the_frame(
+    device: type[SimulatedDevice], monkeypatch: pytest.MonkeyPatch, form: Any, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(device, "formats_offered", tuple(item for item in OFFERED if item.fourcc != "MJPG"))
+    data = np.arange(480 * 640 * 2, dtype=np.uint32).astype(np.uint8)
+    device.ready = [(filled(0, 0), data.tobytes()), (filled(1, 1), b"short")]
+    source = V4l2Source("0")
+    source.suit(form, (480, 640))
+    info = source.open()
+    assert (info.form, info.size, info.coding) == (form, (480, 640), "raw")
+    out = np.zeros(shape, np.uint8)
+    assert source.grab()
+    frame = source.retrieve(out)
+    assert (frame.form, np.shares_memory(frame.image_hwc, out)) == (form, True)
+    if form != "bgr":
+        assert (out.reshape(-1) == data[: out.size]).all()
+    assert source.grab()
+    with pytest.raises(DataError, match="too short"):
+        source.retrieve(out)
+    source.close()
+
+
 def test_raw_bayer_is_explained() -> None:
     bayer = [Format(fourcc="RG10", height=2464, width=3264, rate_hz=21)]
     with pytest.raises(UnavailableError, match="csi://0"):

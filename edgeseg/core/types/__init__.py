@@ -9,8 +9,8 @@ from __future__ import annotations
 from edgeseg.core.types.colour import Colour
 from edgeseg.core.types.common import F32, U8, Classes, DeviceInfo, InputFormat, Precision, Region, Size, format_size
 from edgeseg.core.types.engines import Builder, BuiltEngine, EngineSpec, Output, Runner, RunnerSpec, RunTimes, Ticket
-from edgeseg.core.types.frames import Dataset, Frame, Sample, Source, SourceInfo
-from edgeseg.core.types.results import Result, Sink, SinkContext, Stage, State
+from edgeseg.core.types.frames import Dataset, Frame, Sample, Source, SourceInfo, Suitable
+from edgeseg.core.types.results import Picture, Result, Sink, SinkContext, Stage, State
 
 __all__ = [
     "F32",
@@ -25,6 +25,7 @@ __all__ = [
     "Frame",
     "InputFormat",
     "Output",
+    "Picture",
     "Precision",
     "Region",
     "Result",
@@ -39,6 +40,7 @@ __all__ = [
     "SourceInfo",
     "Stage",
     "State",
+    "Suitable",
     "Ticket",
     "format_size",
 ]

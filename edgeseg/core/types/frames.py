@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edgeseg.core.clock import CaptureClock
-from edgeseg.core.types.common import U8, Classes, Size
+from edgeseg.core.types.common import U8, Classes, InputFormat, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,12 @@ class Frame:
 
     Attributes:
         id: Counts every frame that the source produced, from 0, dropped ones too: a gap is a drop.
-        image_hwc: uint8 [H, W, 3] BGR. Valid until the source's next `retrieve` into the same memory.
+        image_hwc: uint8 [H, W, 3] BGR. Valid until the source's next `retrieve` into the same memory. From a camera
+            that was asked to `suit` an engine of another `form`, its own bytes: nv12 [3H/2, W], yuyv [H, W, 2].
         t_capture_ns: Monotonic time of capture.
         clock: What that time means.
         name: File stem for files and folders, else empty.
+        form: Layout of `image_hwc`.
     """
 
     id: int
@@ -55,6 +57,7 @@ class Frame:
     t_capture_ns: int
     clock: CaptureClock
     name: str = ""
+    form: InputFormat = "bgr"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class SourceInfo:
             design.
         clock: Clock of `Frame.t_capture_ns`.
         frames: Number of frames where it is known, else None.
+        form: Layout of its pictures.
     """
 
     uri: str
@@ -79,6 +83,7 @@ class SourceInfo:
     coding: Literal["raw", "intra", "inter"]
     clock: CaptureClock
     frames: int | None = None
+    form: InputFormat = "bgr"
 
 
 class Source(Protocol):
@@ -100,3 +105,16 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release the device; may be called twice."""
+
+
+@runtime_checkable
+class Suitable(Protocol):
+    """A source that can give its pictures as an engine takes them, where its device has them so."""
+
+    def suit(self, form: InputFormat, size: Size | None) -> None:
+        """Before `open`: what the engine takes. A wish: `SourceInfo` says what became of it.
+
+        Args:
+            form: Layout of the engine's input; the device's own bytes are then handed out without conversion.
+            size: The engine's frame size; None where an engine is built for whatever the source gives.
+        """

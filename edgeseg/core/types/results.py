@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from edgeseg.core.clock import CaptureClock
-from edgeseg.core.types.common import U8, Classes
+from edgeseg.core.types.common import U8, Classes, Size
 from edgeseg.core.types.frames import SourceInfo
 
 
@@ -42,6 +44,17 @@ class Stage(enum.Enum):
     SINK = "sink"
 
 
+class Picture(Protocol):
+    """A picture that becomes BGR when somebody asks for it."""
+
+    @property
+    def size(self) -> Size:
+        """(H, W)."""
+
+    def bgr(self) -> U8:
+        """uint8 [H, W, 3], converted by the first who asks; valid as long as the result is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What the live loop publishes: one per accepted frame, and one per change of state without a frame.
@@ -57,7 +70,7 @@ class Result:
         stages_ns: Nanoseconds by stage.
         mask_hw: uint8 [H, W] at camera size, or None. Leased: valid until every sink returned from `write`.
         confidence_hw: uint8 [H, W] or None; leased like the mask.
-        image_hwc: The frame itself; leased like the mask. None where there is no frame.
+        image: The frame itself: BGR, or what becomes BGR; leased like the mask. None where there is no frame.
         name: `Frame.name`.
     """
 
@@ -71,8 +84,22 @@ class Result:
     stages_ns: Mapping[Stage, int] = field(default_factory=dict)
     mask_hw: U8 | None = None
     confidence_hw: U8 | None = None
-    image_hwc: U8 | None = None
+    image: U8 | Picture | None = None
     name: str = ""
+
+    @property
+    def image_hwc(self) -> U8 | None:
+        """The frame, uint8 [H, W, 3] BGR; converts it where the camera's own bytes went to the engine."""
+        if self.image is None or isinstance(self.image, np.ndarray):
+            return self.image
+        return self.image.bgr()
+
+    @property
+    def size(self) -> Size | None:
+        """(H, W) of the frame; None where there is none."""
+        if self.image is None or isinstance(self.image, np.ndarray):
+            return None if self.image is None else (self.image.shape[0], self.image.shape[1])
+        return self.image.size
 
     @property
     def age_ns(self) -> int:

@@ -80,7 +80,7 @@ class WebSink:
 
 def _nothing(result: Result) -> U8:
     """What is shown where there is no picture, or no mask: a grey field with the state, never an earlier mask."""
-    size = (360, 640) if result.image_hwc is None else result.image_hwc.shape[:2]
+    size = result.size or (360, 640)
     field = np.full((*size, 3), 48, np.uint8)
     text = f"{result.state.name}  {result.reason}"
     cv2.putText(field, text, (16, size[0] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (230, 230, 230), 1, cv2.LINE_AA)
