@@ -158,9 +158,7 @@ def test_a_viewer_that_stops_reading_holds_up_nobody(open_page: Callable[..., We
     longest_ns = 0
     for number in range(40):
         begin_ns = now_ns()
-        page.write(
-            Result(**{**{f: getattr(noisy, f) for f in noisy.__slots__}, "frame_id": number, "image_hwc": noise})
-        )
+        page.write(Result(**{**{f: getattr(noisy, f) for f in noisy.__slots__}, "frame_id": number, "image": noise}))
         longest_ns = max(longest_ns, now_ns() - begin_ns)
         assert reads.picture()
     assert longest_ns < 2_000_000_000
