@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from edgeseg.core.config import load_config
 from edgeseg.core.errors import DataError, EdgesegError, RequestError, VerifyError
+from edgeseg.data import open_dataset, pack
 from edgeseg.data.masks import read_index_png
 from edgeseg.model import load_run
 from edgeseg.train import train_model
@@ -131,6 +132,23 @@ def test_a_killed_process_goes_on_bit_for_bit(finished: Path, folder_data: str, 
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     train_model(TrainRequest(out=out, resume=True, device="cpu"))
     assert weights(out) == weights(finished)
+
+
+def test_a_packed_file_is_learned_from_without_opencv(tmp_path: Path, folder_data: str) -> None:
+    packed = tmp_path / "boxes.packed"
+    pack(packed, {split: open_dataset(folder_data, split) for split in ("train", "val")})
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['cv2'] = None\n"
+        "from pathlib import Path\n"
+        "from tests.train.test_run import request\n"
+        "from edgeseg.train import train_model\n"
+        "train_model(request(Path(sys.argv[2]), sys.argv[3]))\n"
+    )
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", code, root, str(tmp_path / "run"), f"packed:{packed}"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads((tmp_path / "run" / "done.json").read_text())["scores"]["val"]["miou"] >= 0
 
 
 def test_a_run_can_be_lengthened(finished: Path) -> None:
