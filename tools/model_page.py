@@ -113,13 +113,14 @@ def _absent(name: str) -> str:
 
 def _verdicts(scores: Mapping[str, RowScore], latency: Latency, split: str) -> list[str]:
     """For each peer and engine: the best of ours that is not slower, and by how much it differs."""
-    lines = []
+    lines = ["Beside each peer the best of ours whose median lies under the upper end of the peer's interval:", ""]
     for engine in ENGINES:
         ours = {name: point for name, point in _points(scores, latency, engine, split).items() if name not in PEERS}
         for name, (ms, miou) in _points(scores, latency, engine, split).items():
             if name not in PEERS:
                 continue
-            rivals = {rival: point for rival, point in ours.items() if point[0] <= ms}
+            slowest = latency.engines[name][engine].high_ms
+            rivals = {rival: point for rival, point in ours.items() if point[0] <= slowest}
             text = f"- {engine}, {name} ({ms:.1f} ms, {miou:.3f} on {split}): "
             if not rivals:
                 lines.append(text + "**none of ours is as fast**.")
@@ -154,7 +155,10 @@ def plot(points: Mapping[str, tuple[float, float]], engine: str, split: str) -> 
     for name, (ms, miou) in points.items():
         style = "s2" if name in PEERS else "s1"
         picture.dots([(ms, 100 * miou, 6, f"{name}: {ms:.2f} ms, {100 * miou:.1f} %")], style)
-        picture.text(ms, 100 * miou + 0.03 * (picture.y.high - picture.y.low), name, anchor="middle")
+        # ours to the upper left of their line, peers to the lower right: no name lies on the line
+        height = picture.y.high - picture.y.low
+        place, anchor = (-0.07 * height, "start") if name in PEERS else (0.03 * height, "end")
+        picture.text(ms, 100 * miou + place, name, anchor=anchor)
     return picture
 
 
