@@ -11,14 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.backend.registry import backend_names, get_builder, probe_backends
+from edgeseg.backend.registry import backend_names, device_of, get_builder, probe_backends
 from edgeseg.core.deps import require
 from edgeseg.core.types import Classes, Colour, EngineSpec, Runner, Size
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["backend_names", "get_builder", "open_null", "open_onnx", "probe_backends"]
+__all__ = ["backend_names", "device_of", "get_builder", "open_null", "open_onnx", "probe_backends"]
 
 
 def open_onnx(model: Path | onnx.ModelProto, frame_size: Size, *, batch: int = 1, threads: int = 0) -> Runner:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
 from edgeseg.core.config import unknown_name
 from edgeseg.core.deps import Availability, probe_package, require
-from edgeseg.core.types import Builder
+from edgeseg.core.types import Builder, DeviceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ def get_builder(name: str) -> Builder:
     entry = _ENTRIES[name]
     require(*entry.packages, what=f"the backend {name}")
     return cast(Builder, getattr(importlib.import_module(entry.module), entry.builder)())
+
+
+def device_of(builder: Builder, device: DeviceInfo) -> DeviceInfo:
+    """The machine, with what only a backend's own driver tells of it: the GPU's name and compute capability."""
+    complete: Callable[[DeviceInfo], DeviceInfo] = getattr(builder, "complete_device", lambda info: info)
+    return complete(device)
 
 
 def _probe(name: str, entry: _Entry) -> Availability:

@@ -62,12 +62,15 @@ def check_fit(bundle: Bundle, device: DeviceInfo, backend_version: str) -> None:
 def _check_plan(bundle: Bundle, device: DeviceInfo, backend_version: str) -> None:
     engine, built = bundle.manifest.engine, bundle.manifest.device
     _must(bundle, "engine.backend_version", engine.backend_version, backend_version)
-    # an engine that was built without a GPU is portable by design: its own runtime decides
-    if built.gpu is not None:
+    # an engine that was built without a GPU is portable by design
+    if engine.same_gpu and built.gpu is not None:
         _must(bundle, "device.gpu", built.gpu, device.gpu)
-    # the driver's files do not tell it on every machine; the same GPU has the same one
-    if built.compute_capability is not None and device.compute_capability is not None:
-        _must(bundle, "device.compute_capability", built.compute_capability, device.compute_capability)
+    # a hardware-compatible or portable plan names what it runs on; any other runs where it was built
+    allowed = engine.compute_capabilities or tuple(filter(None, [built.compute_capability]))
+    here = device.compute_capability
+    # where no driver tells it there is nothing to compare: the runtime decides
+    if allowed and here is not None and not any(_covers(item, here) for item in allowed):
+        raise _refuse(bundle, "device.compute_capability", ", ".join(allowed), here)
 
 
 def _check_portable(bundle: Bundle, device: DeviceInfo, backend_version: str) -> None:
@@ -79,6 +82,13 @@ def _check_portable(bundle: Bundle, device: DeviceInfo, backend_version: str) ->
         if had and not members & set(device.cpu_features):
             here = ", ".join(device.cpu_features) or "none of them"
             raise _refuse(bundle, f"device.cpu_features ({name})", " or ".join(sorted(had)), here)
+
+
+def _covers(allowed: str, here: str) -> bool:
+    """`8.9` is that compute capability, `8.0+` that and every later one."""
+    if allowed.endswith("+"):
+        return _numbers(here) >= _numbers(allowed[:-1])
+    return here == allowed
 
 
 def _must(bundle: Bundle, field: str, built: str, here: str | None) -> None:

@@ -69,10 +69,10 @@ def open_bundle(path: Path, *, trust: Path | None = None, device: DeviceInfo | N
         UnavailableError: The backend is not installed.
     """
     bundle = verify_bundle(path, trust=trust)
-    from edgeseg.backend import get_builder
+    from edgeseg.backend import device_of, get_builder
 
     builder = get_builder(bundle.manifest.engine.backend)
-    check_fit(bundle, device or fingerprint(), builder.version)
+    check_fit(bundle, device or device_of(builder, fingerprint()), builder.version)
     return bundle
 
 

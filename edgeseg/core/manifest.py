@@ -86,6 +86,9 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         backend_version: Version of the runtime that built it.
         precision: Precision read back from the runtime.
         layers: Number of layers by precision, where the runtime tells.
+        same_gpu: For a plan: it runs on the model of GPU that built it, and on no other.
+        compute_capabilities: For a plan: what it runs on, for example `8.9`; `8.0+` is that and later. Empty: that of
+            the GPU that built it.
         forms: Exact form of each part that has several, as the engine's ONNX artefact has it.
     """
 
@@ -95,6 +98,8 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     backend_version: str
     precision: str
     layers: dict[str, int] = {}
+    same_gpu: bool = True
+    compute_capabilities: tuple[str, ...] = ()
     forms: dict[str, str] = {}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 import edgeseg
+from edgeseg.backend import device_of
 from edgeseg.bundle import BundleContents, Golden
 from edgeseg.core.artefacts import sha256_file
 from edgeseg.core.clock import now_ns, wall_iso
@@ -100,9 +101,11 @@ def _manifest(job: Job, chosen: Candidate, evidence: Evidence, name: str) -> Man
             backend_version=built.backend_version,
             precision=built.precision,
             layers=dict(built.layers),
+            same_gpu=built.same_gpu,
+            compute_capabilities=built.compute_capabilities,
             forms=read_meta(load_model(chosen.artefact)).forms,
         ),
-        device=job.device,
+        device=device_of(chosen.builder, job.device),
         calibration=_calibration(job) if built.precision == "int8" else None,
         gate=_gate(job, chosen, evidence),
         agreement=_agreement(chosen, evidence),

@@ -29,7 +29,7 @@ Make = Callable[..., Bundle]
 
 @pytest.fixture
 def make(tmp_path: Path, make_contents: ContentsFactory) -> Make:
-    def made(*, device: DeviceInfo = DEVICE, **engine: str) -> Bundle:
+    def made(*, device: DeviceInfo = DEVICE, **engine: object) -> Bundle:
         contents = make_contents(device=device)
         record = msgspec.structs.replace(contents.manifest.engine, **engine)
         manifest = msgspec.structs.replace(contents.manifest, engine=record)
@@ -68,6 +68,39 @@ def test_a_plan_fits_one_runtime_and_one_gpu(
 
 def test_a_plan_that_was_built_without_a_gpu_leaves_the_gpu_to_its_runtime(make: Make) -> None:
     check_fit(make(device=DEVICE, kind="plan", backend_version="1.7.1.116"), ORIN, "1.7.1.116")
+
+
+CARD = msgspec.structs.replace(DEVICE, gpu="NVIDIA GeForce RTX 4090", compute_capability="8.9")
+
+
+def test_on_a_card_the_compute_capability_must_fit_too(make: Make) -> None:
+    """Names alone do not tell it: two cards of one name can differ, and a driver may call a GPU something else."""
+    bundle = make(device=CARD, kind="plan", backend_version="10.3.0", compute_capabilities=("8.9",))
+    check_fit(bundle, CARD, "10.3.0")
+    with pytest.raises(FitError, match=r"device\.compute_capability: built for 8\.9, here 9\.0.*edgeseg rebuild"):
+        check_fit(bundle, change(CARD, compute_capability="9.0"), "10.3.0")
+    with pytest.raises(FitError, match=r"device\.gpu: built for .*4090, here .*4080"):
+        check_fit(bundle, change(CARD, gpu="NVIDIA GeForce RTX 4080"), "10.3.0")
+    check_fit(bundle, change(CARD, compute_capability=None), "10.3.0")  # nothing tells it: the runtime decides
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fits", "refused"),
+    [
+        (("8.0+",), ("8.0", "8.9", "9.0", "12.0"), ("7.5",)),  # hardware-compatible: Ampere and later
+        (("8.9",), ("8.9",), ("8.6", "9.0")),  # hardware-compatible: the same compute capability
+        (("8.6", "8.9"), ("8.6", "8.9"), ("8.0", "12.0")),  # TensorRT-RTX: named GPUs
+    ],
+)
+def test_a_hardware_compatible_plan_fits_other_gpus_of_what_it_was_built_for(
+    make: Make, capabilities: tuple[str, ...], fits: tuple[str, ...], refused: tuple[str, ...]
+) -> None:
+    bundle = make(device=CARD, kind="plan", backend_version="10.3.0", same_gpu=False, compute_capabilities=capabilities)
+    for number in fits:
+        check_fit(bundle, change(CARD, gpu="Another", compute_capability=number), "10.3.0")
+    for number in refused:
+        with pytest.raises(FitError, match=rf"built for .*, here {number}"):
+            check_fit(bundle, change(CARD, gpu="Another", compute_capability=number), "10.3.0")
 
 
 def test_a_portable_engine_wants_a_backend_that_is_not_older(make: Make) -> None:

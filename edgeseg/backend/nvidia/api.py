@@ -123,6 +123,11 @@ class TensorRtApi:
         """Precisions that this runtime can build, as far as it can be known without a GPU."""
         return ("fp32", "bf16", "fp16", "int8") if self.capabilities.bf16 else ("fp32", "fp16", "int8")
 
+    def knows_gpu(self, compute_capability: str) -> bool:
+        """Whether a runtime that names the GPUs it compiles for (TensorRT-RTX) names this one, for example `8.9`."""
+        name = "SM" + compute_capability.replace(".", "")
+        return hasattr(getattr(self.trt, "ComputeCapability", None), name)
+
     def check_precision(self, precision: Precision) -> None:
         """Refuse a precision that this runtime lacks.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import onnx
 
 from edgeseg.core.errors import VerifyError
+from edgeseg.core.types import Precision
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _NAME = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*), Inputs: \[(?P<rest>.*)$", re.MULTILINE)
@@ -57,9 +58,28 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[str, ...]
 
     @property
+    def moves(self) -> bool:
+        """Whether it only changes the layout or type of a tensor."""
+        return bool(_MOVES.search(self.kind) or _FUSED_MOVES.search(self.name))
+
+    @property
     def multiplies(self) -> bool:
         """Whether it is a convolution or matrix product, which is where INT8 pays."""
         return bool(_MULTIPLIES.search(self.kind) or _FUSED_PRODUCT.search(self.name))
+
+
+class Fallback(msgspec.Struct, frozen=True, kw_only=True):
+    """A convolution or matrix product of the model that runs wider than it was built for.
+
+    Attributes:
+        node: Its name in the model.
+        wanted: `int8` for a Q/DQ pair, else the engine's float type.
+        runs_in: What its kernel computes in; `unknown` where no kernel names it.
+    """
+
+    node: str
+    wanted: str
+    runs_in: str
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +90,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         layers: Number of kernels by precision.
         multiplying: Number of convolutions and matrix products by precision.
         reformats: Kernels that only change the layout or type of a tensor.
-        not_int8: ONNX nodes with Q/DQ on data and weights whose kernel is not INT8.
+        fallbacks: Products that run wider than they were built for.
         unmapped: Number of kernels that name no ONNX node.
     """
 
@@ -78,8 +98,13 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     layers: dict[str, int]
     multiplying: dict[str, int]
     reformats: tuple[str, ...]
-    not_int8: tuple[str, ...]
+    fallbacks: tuple[Fallback, ...]
     unmapped: int
+
+    @property
+    def not_int8(self) -> tuple[str, ...]:
+        """Names of the products with Q/DQ whose kernel is not INT8."""
+        return tuple(item.node for item in self.fallbacks if item.wanted == "int8")
 
     @property
     def int8_share(self) -> float:
@@ -96,31 +121,61 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
             "int8_share": round(self.int8_share, 4),
             "reformats": list(self.reformats),
             "qdq_not_int8": list(self.not_int8),
+            "fallbacks": msgspec.to_builtins(self.fallbacks),
             "unmapped": self.unmapped,
+            "by_kernel": [
+                {"name": item.name, "kind": item.kind, "precision": item.precision, "nodes": list(item.nodes)}
+                for item in self.kernels
+            ],
         }
 
 
-def audit(kernels: Sequence[Kernel], model: onnx.ModelProto) -> Audit:
-    """Sum up an engine's kernels against the graph that it was built from."""
-    int8_nodes = {node for kernel in kernels if kernel.precision == "int8" for node in kernel.nodes}
+def audit(kernels: Sequence[Kernel], model: onnx.ModelProto, precision: Precision = "fp32") -> Audit:
+    """Sum up an engine's kernels against the graph that it was built from.
+
+    Args:
+        kernels: In order of execution.
+        model: The exact ONNX file of the engine.
+        precision: What the engine was built for.
+    """
     return Audit(
         kernels=tuple(kernels),
         layers=dict(Counter(kernel.precision for kernel in kernels)),
         multiplying=dict(Counter(kernel.precision for kernel in kernels if kernel.multiplies)),
-        reformats=tuple(kernel.name for kernel in kernels if _only_moves(kernel)),
-        not_int8=tuple(name for name in quantised_nodes(model) if name not in int8_nodes),
+        reformats=tuple(kernel.name for kernel in kernels if kernel.moves),
+        fallbacks=tuple(_fallbacks(kernels, model, precision)),
         unmapped=sum(not kernel.nodes for kernel in kernels),
     )
 
 
 def quantised_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions and matrix products whose data and weights both come through DequantizeLinear."""
+    """Names of the convolutions and matrix products whose data or weights come through DequantizeLinear.
+
+    One of the two is enough to be listed: such a graph parses and builds, and silently does not run in integers.
+    """
     dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type in _WEIGHTED and len(node.input) > 1 and set(node.input[:2]) <= dequantised
-    ]
+    return [node.name for node in _products(model) if dequantised & set(node.input[:2])]
+
+
+def _products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type in _WEIGHTED and len(node.input) > 1]
+
+
+def _fallbacks(kernels: Sequence[Kernel], model: onnx.ModelProto, precision: Precision) -> Iterator[Fallback]:
+    """Each product against the kernel that multiplies for it: a node may be split over several."""
+    runs_in: dict[str, str] = {}
+    for kernel in sorted(kernels, key=lambda item: item.multiplies):  # the one that multiplies has the last word
+        runs_in.update(dict.fromkeys(kernel.nodes, kernel.precision))
+    # any INT8 kernel of a quantised node will do: the bias and the activation are kernels of their own on RTX
+    int8 = {node for kernel in kernels if kernel.precision == "int8" for node in kernel.nodes}
+    quantised = set(quantised_nodes(model))
+    for node in _products(model):
+        found = runs_in.get(node.name, "unknown")
+        if node.name in quantised:
+            if node.name not in int8:
+                yield Fallback(node=node.name, wanted="int8", runs_in=found)
+        elif found == "fp32" and precision != "fp32":
+            yield Fallback(node=node.name, wanted="bf16" if precision == "bf16" else "fp16", runs_in=found)
 
 
 def kernels_from_log(lines: Iterable[str]) -> list[Kernel]:
@@ -189,10 +244,6 @@ def _precision(kernel: Kernel) -> str:
     found = {*kernel.inputs, *kernel.outputs}
     widest = next((kind for kind in _FLOATS if kind in found), None)
     return widest or (kernel.inputs or kernel.outputs or ("unknown",))[0]
-
-
-def _only_moves(kernel: Kernel) -> bool:
-    return bool(_MOVES.search(kernel.kind) or _FUSED_MOVES.search(kernel.name))
 
 
 def _type(text: str) -> str:

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 import numpy as np
 import onnx
 
+from edgeseg.backend.base import input_shape
 from edgeseg.backend.nvidia import audit as audits
 from edgeseg.backend.nvidia import dla
 from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, load_api, loading_libraries
 from edgeseg.backend.nvidia.calibration import Ranges, decode_cache, encode_cache
 from edgeseg.backend.nvidia.child import run_in_child
+from edgeseg.backend.nvidia.gpu import complete_device, first_gpu
 from edgeseg.backend.nvidia.loading import inspect_plan
 from edgeseg.backend.nvidia.network import BuildJob, NetworkBuild
 from edgeseg.backend.nvidia.options import NvidiaOptions, nvidia_options
+from edgeseg.backend.nvidia.phases import LogPhases
 from edgeseg.backend.onnx_model import check_model
+from edgeseg.backend.profiling import LayerTime
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import now_ns
 from edgeseg.core.deps import on_jetson, require
-from edgeseg.core.errors import RequestError
+from edgeseg.core.device import fingerprint
+from edgeseg.core.errors import CapabilityError, RequestError
 from edgeseg.core.progress import Progress, Silent
-from edgeseg.core.types import U8, BuiltEngine, EngineSpec, Precision, Runner
+from edgeseg.core.types import U8, BuiltEngine, DeviceInfo, EngineSpec, Precision, Runner, RunnerSpec
 from edgeseg.core.workspace import cache_dir
+
+if TYPE_CHECKING:
+    from edgeseg.backend.nvidia.runner import TensorRtRunner
 
 PLAN_FILE = "engine.plan"
 CACHE_FILE = "calibration.cache"
 _LISTING = "Layers:"
+_AMPERE = "8.0+"
+_DLA_RUNS = 20
 _SILENT = Silent()
 
 
@@ -60,7 +71,12 @@ def build_plan(request: tuple[str, BuildJob], log: LogSink, progress: ProgressSi
     listing: list[str] = []
     warnings: dict[str, None] = {}
 
+    api = load_api(backend)
+    phases = None if api.capabilities.progress_monitor else LogPhases(progress)
+
     def sink(severity: str, text: str) -> None:
+        if phases is not None:
+            phases.read(text)
         if severity == "VERBOSE":
             if text.lstrip().startswith(_LISTING):
                 listing.append(text)
@@ -70,7 +86,7 @@ def build_plan(request: tuple[str, BuildJob], log: LogSink, progress: ProgressSi
         log(severity, text)
 
     begin_ns = now_ns()
-    build = NetworkBuild(load_api(backend), job, sink, progress)
+    build = NetworkBuild(api, job, sink, progress)
     plan = build.run()
     seconds = (now_ns() - begin_ns) / 1e9
     write_bytes(job.plan, plan)
@@ -116,6 +132,10 @@ class _NvidiaBuilder:
         """The precision to build and time beside `precision`, since INT8 is not always faster; None without a GPU."""
         return "fp16" if precision == "int8" and _gpu_is_here() else None
 
+    def complete_device(self, device: DeviceInfo) -> DeviceInfo:
+        """The machine with the GPU that CUDA puts first, as its driver tells it."""
+        return complete_device(device)
+
     def build(
         self,
         model: Path,
@@ -142,9 +162,9 @@ class _NvidiaBuilder:
             RequestError: The model does not fit the request.
             EdgesegError: The build failed, with the runtime's last lines.
         """
-        options = nvidia_options(spec.options, backend=self.name)
+        options = _of_precision(nvidia_options(spec.options, backend=self.name), spec.precision)
         self.api.check_precision(spec.precision)
-        proto = self._check(model, spec, options)
+        proto = self._check(model, spec, options, frames)
         if options.implicit:
             ranges = _implicit_ranges(model, folder, ranges, self.version)
         job = BuildJob(
@@ -159,22 +179,27 @@ class _NvidiaBuilder:
         with _frames_file(frames) as file:
             job = msgspec.structs.replace(job, frames=file)
             outcome: BuildOutcome = run_in_child(build_plan, (self.name, job), what=what, progress=progress)
-        found = audits.audit(outcome.kernels, proto)
+        found = audits.audit(outcome.kernels, proto, spec.precision)
+        here = self._runs_here(options)
+        dla_times = self._dla_time(folder / PLAN_FILE, spec) if here and options.dla_core >= 0 else {}
         return BuiltEngine(
             file=PLAN_FILE,
             backend=self.name,
             backend_version=self.version,
             precision=spec.precision,
             layers=found.layers,
+            same_gpu=not self.api.capabilities.portable_plans and options.hardware_compatible == "none",
+            compute_capabilities=self._fits(options),
             report={
                 "seconds": round(outcome.seconds, 3),
                 "plan_bytes": outcome.plan_bytes,
                 "dla_share": outcome.dla_share,
+                **dla_times,
                 "audit": found.summary() if found.kernels else None,
                 "audit_reason": None if found.kernels else "this runtime tells its layers only to a GPU's inspector",
                 "warnings": list(outcome.warnings),
             },
-            can_run_here=_gpu_is_here(),
+            can_run_here=here,
         )
 
     def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> Runner:
@@ -193,12 +218,71 @@ class _NvidiaBuilder:
             from edgeseg.backend.nvidia.cuda import CudaDriver
 
         options = nvidia_options(spec.options, backend=self.name)
+        if options.version_compatible:
+            raise CapabilityError(
+                "running a version-compatible plan",
+                runtime=str(self.api),
+                allowed="it carries host code, which is never executed from a plan; such a plan is for other programs",
+                fix="edgeseg build MODEL, without version_compatible",
+            )
         return TensorRtRunner(self.api, CudaDriver, engine, spec, options)
 
-    def _check(self, model: Path, spec: EngineSpec, options: NvidiaOptions) -> onnx.ModelProto:
+    def overlapped(self, spec: EngineSpec) -> EngineSpec:
+        """The same engine with two frames in flight: more frames a second for files, a later mask for cameras."""
+        return msgspec.structs.replace(spec, options={**spec.options, "depth": 2})
+
+    def profile(self, engine: Path, spec: EngineSpec, frames: Sequence[U8], runs: int) -> list[LayerTime]:
+        """Times by layer from TensorRT's profiler, in plain enqueues; see `edgeseg.backend.profiling.Profiler`."""
+        plain = msgspec.structs.replace(spec, options={**spec.options, "cuda_graph": False, "depth": 1})
+        runner = cast("TensorRtRunner", self.open(engine, plain))
+        with runner:
+            runner.infer(frames[0]).release()  # the times do not depend on the picture
+            runner.layer_times_ms(runs)
+            times = runner.layer_times_ms(runs)
+            kernels = {kernel.name: kernel for kernel in audits.kernels_from_inspector(runner.inspect())}
+        return [_layer_time(name, ms, kernels.get(name)) for name, ms in times.items()]
+
+    def _runs_here(self, options: NvidiaOptions) -> bool:
+        """Whether a plan of these options can be run on this machine's GPU by this toolkit."""
+        if options.version_compatible or not _gpu_is_here():
+            return False
+        if not self.api.capabilities.portable_plans:
+            return True
+        gpu = first_gpu()  # a portable plan runs on the GPUs that it was compiled for
+        wanted = options.compute_capabilities.replace(" ", "").split(",") if options.compute_capabilities else []
+        return (
+            gpu is not None
+            and self.api.knows_gpu(gpu.compute_capability)
+            and (not wanted or gpu.compute_capability in wanted)
+        )
+
+    def _fits(self, options: NvidiaOptions) -> tuple[str, ...]:
+        """Compute capabilities that a plan of these options runs on; empty where only a driver could tell."""
+        if options.compute_capabilities:
+            return tuple(options.compute_capabilities.replace(" ", "").split(","))
+        if self.api.capabilities.portable_plans or options.hardware_compatible == "ampere_plus":
+            return (_AMPERE,)
+        gpu = first_gpu()
+        return () if gpu is None else (gpu.compute_capability,)
+
+    def _dla_time(self, plan: Path, spec: EngineSpec) -> dict[str, object]:
+        """Share of the layers' time that runs on DLA, for the report."""
+        share = dla.time_share(self.profile(plan, spec, [np.zeros(_input_shape(spec), np.uint8)], _DLA_RUNS))
+        reason = "the runtime's layer list names no layer on DLA" if share is None else None
+        return {"dla_time_share": share, "dla_time_reason": reason}
+
+    def _check(
+        self, model: Path, spec: EngineSpec, options: NvidiaOptions, frames: Sequence[U8] | None
+    ) -> onnx.ModelProto:
         # an implicit INT8 engine is built from the float graph
         as_built = msgspec.structs.replace(spec, precision="fp32") if options.implicit else spec
         proto = check_model(model, as_built)
+        if frames is not None and spec.input_format == "nv12":
+            raise RequestError(
+                "NVIDIA's calibrator takes frames of one plane",
+                value=spec.input_format,
+                allowed="bgr or yuyv, or ranges instead of frames",
+            )
         if options.dla_core >= 0:
             if spec.precision == "int8" and not options.implicit:
                 raise RequestError(
@@ -212,7 +296,9 @@ class _NvidiaBuilder:
     def _timing_cache(self) -> Path | None:
         if not self.api.capabilities.timing_cache:
             return None
-        return cache_dir() / "timing" / f"{self.name}-{self.version}.cache"
+        device = complete_device(fingerprint())  # a cache of another GPU is refused by the runtime
+        gpu = re.sub(r"[^a-z0-9]+", "-", (device.gpu or "gpu").lower()).strip("-")
+        return cache_dir() / "timing" / f"{self.name}-{self.version}-{gpu}.cache"
 
 
 class TensorRtBuilder(_NvidiaBuilder):
@@ -235,6 +321,27 @@ def _implicit_ranges(model: Path, folder: Path, ranges: Ranges | None, version: 
     if ranges is not None:
         write_bytes(folder / CACHE_FILE, encode_cache(ranges, version))
     return ranges
+
+
+def _of_precision(options: NvidiaOptions, precision: Precision) -> NvidiaOptions:
+    """`implicit` says how INT8 is done: an FP16 engine of the same recipe has nothing of it."""
+    return options if precision == "int8" else msgspec.structs.replace(options, implicit=False)
+
+
+def _input_shape(spec: EngineSpec) -> tuple[int, ...]:
+    return input_shape(RunnerSpec.of(spec, backend="tensorrt"))
+
+
+def _layer_time(name: str, ms: float, kernel: audits.Kernel | None) -> LayerTime:
+    return LayerTime(
+        name=name,
+        layers=() if kernel is None else kernel.nodes,
+        kind="" if kernel is None else kernel.kind,
+        implementation="",
+        precision="unknown" if kernel is None else kernel.precision,
+        moves=kernel is not None and kernel.moves,
+        time_ns=round(ms * 1e6),
+    )
 
 
 @contextmanager

@@ -25,15 +25,18 @@ _CLASS = {"entropy": "IInt8EntropyCalibrator2", "minmax": "IInt8MinMaxCalibrator
 _STEPS = 127
 
 
-def set_ranges(network: Any, ranges: Ranges) -> None:
+def set_ranges(network: Any, ranges: Ranges) -> list[str]:
     """Give the float tensors of a network without Q/DQ nodes their symmetric dynamic ranges.
 
     A tensor without a range stays in a float type.
 
+    Returns:
+        Names of the tensors whose range the runtime refused.
+
     Raises:
         VerifyError: No named tensor has a range: the ranges are of another model.
     """
-    missing = []
+    missing, refused = [], []
     tensors = [tensor for tensor in _float_tensors(network) if not tensor.name.startswith("(Unnamed")]
     for tensor in tensors:
         found = ranges.get(tensor.name)
@@ -41,7 +44,8 @@ def set_ranges(network: Any, ranges: Ranges) -> None:
             missing.append(tensor.name)
             continue
         amax = max(abs(found[0]), abs(found[1]))
-        tensor.set_dynamic_range(-amax, amax)
+        if not tensor.set_dynamic_range(-amax, amax):
+            refused.append(tensor.name)
     if tensors and len(missing) == len(tensors):
         raise VerifyError(
             "the ranges are of another network",
@@ -49,6 +53,7 @@ def set_ranges(network: Any, ranges: Ranges) -> None:
             allowed="ranges measured on this model",
             fix="edgeseg calibrate MODEL --frames SRC",
         )
+    return refused
 
 
 def encode_cache(ranges: Ranges, version: str, kind: CalibratorKind = "entropy") -> bytes:
@@ -142,7 +147,7 @@ def _float_tensors(network: Any) -> list[Any]:
     tensors = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        tensors += [layer.get_output(number) for number in range(layer.num_outputs)]
+        tensors += [tensor for number in range(layer.num_outputs) if (tensor := layer.get_output(number)) is not None]
     return [tensor for tensor in tensors if str(tensor.dtype).rsplit(".", 1)[-1].upper() in ("FLOAT", "HALF")]
 
 

@@ -7,14 +7,19 @@ presets make sense there, with implicit INT8 or FP16, and every layer that falls
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgeseg.backend.nvidia.api import TensorRtApi
 from edgeseg.backend.nvidia.options import NvidiaOptions
+from edgeseg.backend.profiling import LayerTime
 from edgeseg.core.errors import GateError, RequestError
 
 UNSUPPORTED = frozenset(
-    {"LayerNormalization", "Erf", "Gelu", "ReduceMean", "Sqrt", "QuantizeLinear", "DequantizeLinear"}
+    {
+        *("LayerNormalization", "GroupNormalization", "InstanceNormalization", "ReduceMean", "Sqrt"),
+        *("Erf", "Gelu", "HardSwish", "QuantizeLinear", "DequantizeLinear"),
+    }
 )
 """ONNX operators that never run on DLA and that a ConvNeXt block would contain once each."""
 
@@ -65,7 +70,17 @@ def assign(api: TensorRtApi, builder: Any, network: Any, config: Any, options: N
         raise GateError(
             "too many layers would fall back from DLA to the GPU",
             value=f"{len(on_gpu)} of {len(layers)}, first {on_gpu[0]}",
-            allowed=f"at most {options.max_gpu_fallback:.0%}",
+            allowed=f"at most {options.max_gpu_fallback:.0%}: --max-gpu-fallback",
             fix="edgeseg build MODEL --target auto",
         )
     return 1.0 - share
+
+
+def time_share(layers: Sequence[LayerTime]) -> float | None:
+    """Share of the time of all layers that runs on DLA, 0 to 1; None where no layer says that it does.
+
+    The engine inspector gives a subgraph on DLA the layer type `DLA`; the transitions around it are copies on the GPU.
+    """
+    on_dla = sum(item.time_ns for item in layers if "dla" in item.kind.lower())
+    total = sum(item.time_ns for item in layers)
+    return on_dla / total if on_dla else None

@@ -80,14 +80,15 @@ class LoadedEngine:
         engine = self._engine
         context, owns = None, False
         if self._api.capabilities.runtime_config and self._api.has("IRuntimeConfig", "cuda_graph_strategy"):
-            runtime_config = engine.create_runtime_config()
+            runtime_config = self._made("prepare a run", engine.create_runtime_config)
             if own_graph:
                 runtime_config.cuda_graph_strategy = self._api.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
                 owns = True
-            runtime_cache = runtime_config.create_runtime_cache()
+            runtime_cache = self._made("keep its kernels", runtime_config.create_runtime_cache)
             if cache and not runtime_cache.deserialize(cache):
                 _LOG.debug("the runtime cache is of another version, GPU or driver; starting a new one")
-            runtime_config.set_runtime_cache(runtime_cache)
+            if not runtime_config.set_runtime_cache(runtime_cache):
+                raise self._explain("the runtime does not take its own kernel cache")
             self._runtime_cache = runtime_cache
             context = engine.create_execution_context(runtime_config)
         else:
@@ -101,7 +102,8 @@ class LoadedEngine:
     def runtime_cache(self) -> bytes:
         """Kernels that were compiled for this GPU, for the next start; empty where the runtime keeps none."""
         runtime_cache = self._runtime_cache
-        return b"" if runtime_cache is None else bytes(runtime_cache.serialize())
+        blob = None if runtime_cache is None else runtime_cache.serialize()
+        return b"" if blob is None else bytes(blob)
 
     def set_addresses(self, addresses: Mapping[str, int]) -> None:
         """Where the next enqueue reads and writes."""
@@ -154,7 +156,7 @@ class LoadedEngine:
     def inspect(self) -> str:
         """The engine inspector's JSON."""
         engine = self._engine
-        inspector = engine.create_engine_inspector()
+        inspector = self._made("be inspected", engine.create_engine_inspector)
         return str(inspector.get_engine_information(self._api.trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
@@ -165,6 +167,12 @@ class LoadedEngine:
         self._runtime = None
 
     # ------------------------------------------------------------ checks
+
+    def _made(self, what: str, factory: Callable[[], Any]) -> Any:
+        made = make(factory)
+        if made is None:
+            raise self._explain(f"the engine could not {what}")
+        return made
 
     def _check_validity(self, runtime: Any, data: bytes) -> None:
         """Ask a runtime that can judge a plan without deserialising it."""
@@ -211,10 +219,8 @@ def inspect_plan(api: TensorRtApi, plan: bytes, log: LogSink) -> str | None:
     logger = api.logger(log)
     runtime = make(lambda: trt.Runtime(logger))
     engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        return None
-    inspector = engine.create_engine_inspector()
-    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    inspector = None if engine is None else engine.create_engine_inspector()
+    return None if inspector is None else str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _other_tensors(plan: Path, found: object, expected: str) -> VerifyError:

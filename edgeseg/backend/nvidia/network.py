@@ -15,7 +15,7 @@ from edgeseg.backend.nvidia.calibration import CalibratorKind, cache_key, make_c
 from edgeseg.backend.nvidia.failures import clean, explain
 from edgeseg.backend.nvidia.options import NvidiaOptions
 from edgeseg.core.artefacts import write_bytes
-from edgeseg.core.deps import require
+from edgeseg.core.deps import on_jetson, require
 from edgeseg.core.errors import CapabilityError, EdgesegError, RequestError, VerifyError
 from edgeseg.core.types import Precision
 from edgeseg.core.workspace import cache_dir
@@ -127,7 +127,7 @@ class NetworkBuild:
             )
         node = f"node {parser_error.node()}"
         if self.api.has("ParserError", "node_operator"):
-            nodes = [f"{item.node_operator()} {item.node_name()!r}" for item in problems]
+            nodes = [f"{parser_error.node_operator()} {parser_error.node_name()!r}" for parser_error in problems]
             node = ", ".join(dict.fromkeys(nodes))
         return CapabilityError(
             f"an operator of the model ({node}: {reason})",
@@ -152,19 +152,31 @@ class NetworkBuild:
             if flag is None or api.capabilities.portable_plans:
                 raise api.lacks("a version-compatible plan", fix="edgeseg build MODEL, on each version")
             config.set_flag(flag)
-        if options.hardware_compatible:
-            if not api.capabilities.hardware_compatible:
-                raise api.lacks("a hardware-compatible plan", fix="edgeseg build MODEL, on each GPU")
-            config.hardware_compatibility_level = api.member("HardwareCompatibilityLevel", "AMPERE_PLUS")
+        if options.hardware_compatible != "none":
+            config.hardware_compatibility_level = self._hardware_level(options.hardware_compatible)
         if options.compute_capabilities:
             self._set_compute_capabilities(config, options.compute_capabilities.split(","))
         self._drop_stand_ins(config)
+
+    def _hardware_level(self, name: str) -> Any:
+        api = self.api
+        levels = {
+            "ampere_plus": api.member("HardwareCompatibilityLevel", "AMPERE_PLUS"),
+            "same_compute_capability": api.member("HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"),
+        }
+        if not api.capabilities.hardware_compatible or levels[name] is None or on_jetson():
+            raise api.lacks(
+                f"a hardware-compatible plan ({name})",
+                allowed="a plan for one GPU; a Jetson's never runs on another" if on_jetson() else "a plan for one GPU",
+                fix="edgeseg build MODEL, on each GPU",
+            )
+        return levels[name]
 
     def _set_precision(self, config: Any, network: Any) -> None:
         job, api = self._job, self.api
         for flag in api.precision_flags(job.precision):
             config.set_flag(flag)
-        if not job.options.implicit:
+        if not job.options.implicit or job.precision != "int8":
             return
         if not api.capabilities.implicit_int8:
             raise api.lacks(
@@ -172,14 +184,15 @@ class NetworkBuild:
                 allowed="explicit Q/DQ, which every version has",
                 fix="edgeseg build MODEL --precision int8, without implicit=true",
             )
-        if job.precision != "int8" or (job.ranges is None) == (job.frames is None):
+        if (job.ranges is None) == (job.frames is None):
             raise RequestError(
                 "implicit INT8 needs ranges, or frames for a calibrator",
-                value=f"precision {job.precision}",
-                allowed="precision int8 and one of the two",
+                value="neither" if job.ranges is None else "both",
+                allowed="one of the two",
             )
         if job.ranges is not None:
-            set_ranges(network, job.ranges)
+            refused = set_ranges(network, job.ranges)
+            self._accepted(not refused, f"set the ranges of {', '.join(refused[:3])}")
         if job.frames is not None:
             config.int8_calibrator = self._calibrator(job.frames)
 
@@ -200,7 +213,7 @@ class NetworkBuild:
     def _set_profile(self, builder: Any, network: Any, config: Any) -> None:
         """One profile over the static shapes; a shape that is not static is refused by name."""
         tensors = [network.get_input(index) for index in range(network.num_inputs)]
-        profile = builder.create_optimization_profile()
+        profile = self._made("create an optimisation profile", builder.create_optimization_profile)
         for tensor in tensors:
             shape = tuple(tensor.shape)
             if min(shape) < 0:
@@ -211,7 +224,8 @@ class NetworkBuild:
                     fix="edgeseg build MODEL --frame-size HxW",
                 )
             profile.set_shape(tensor.name, shape, shape, shape)
-        config.add_optimization_profile(profile)
+        number = config.add_optimization_profile(profile)
+        self._accepted(number >= 0, "take the optimisation profile")
 
     def _set_compute_capabilities(self, config: Any, wanted: Sequence[str]) -> None:
         api = self.api
@@ -228,35 +242,42 @@ class NetworkBuild:
             members.append(member)
         config.num_compute_capabilities = len(members)
         for index, member in enumerate(members):
-            config.set_compute_capability(member, index)
+            self._accepted(config.set_compute_capability(member, index), f"build for {member}")
 
     def _drop_stand_ins(self, config: Any) -> None:
         """Take cuBLAS and cuDNN out of the tactic sources where a version still has them.
 
         Convolutions do not need them from 8.6 on, NVIDIA dropped them in 11, and a machine may hold stand-ins only.
         """
+        api = self.api
         sources = config.get_tactic_sources()
-        for name in ("CUBLAS", "CUBLAS_LT", "CUDNN"):
-            source = self.api.member("TacticSource", name)
+        for source in (
+            api.member("TacticSource", "CUBLAS"),
+            api.member("TacticSource", "CUBLAS_LT"),
+            api.member("TacticSource", "CUDNN"),
+        ):
             if source is not None:
                 sources &= ~(1 << int(source))
-        config.set_tactic_sources(sources)
+        self._accepted(config.set_tactic_sources(sources), "leave cuBLAS and cuDNN out")
 
     def _load_timing_cache(self, config: Any) -> Any | None:
         file = self._job.timing_cache
         if file is None or not self.api.capabilities.timing_cache:
             return None
         data = file.read_bytes() if file.is_file() else b""
-        timing_cache = config.create_timing_cache(data) or config.create_timing_cache(b"")  # a stale one is refused
-        if timing_cache is not None:
-            config.set_timing_cache(timing_cache, False)
-        return timing_cache
+        for content in dict.fromkeys((data, b"")):  # one of another version or GPU is refused: start a new one
+            timing_cache = config.create_timing_cache(content)
+            if timing_cache is not None and config.set_timing_cache(timing_cache, False):
+                return timing_cache
+        return None
 
     def _save_timing_cache(self, timing_cache: Any | None) -> None:
         file = self._job.timing_cache
         if timing_cache is None or file is None:
             return
-        write_bytes(file, bytes(timing_cache.serialize()))
+        blob = timing_cache.serialize()
+        if blob is not None:
+            write_bytes(file, bytes(blob))
 
     # ------------------------------------------------------------ checks
 
@@ -267,6 +288,12 @@ class NetworkBuild:
             lines = [*self._errors, *self._warnings]
             raise explain(f"{self.api} could not {what}", lines, runtime=str(self.api))
         return made
+
+    def _accepted(self, answer: bool, what: str) -> None:
+        """A setter of the runtime says False where it refuses."""
+        if not answer:
+            lines = [*self._errors, *self._warnings]
+            raise explain(f"{self.api} could not {what}", lines, runtime=str(self.api))
 
     def _needs(self, owner: str, name: str, feature: str) -> None:
         if not self.api.has(owner, name):

@@ -10,6 +10,8 @@ from edgeseg.backend.base import OUTPUTS
 from edgeseg.backend.options import resolve_options
 from edgeseg.core.errors import RequestError
 
+HARDWARE_LEVELS = ("none", "ampere_plus", "same_compute_capability")
+
 
 class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a build and a run on NVIDIA hardware can be told.
@@ -20,7 +22,8 @@ class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
         optimization_level: 0 to 5, how long the builder searches; -1 is the runtime's default.
         version_compatible: A plan that later minor versions load. It carries host code, which this toolkit never
             allows a runtime to execute from a plan, so such a plan is for other programs.
-        hardware_compatible: A plan for every GPU from Ampere on, at a cost in speed; not on Jetson.
+        hardware_compatible: A plan for other GPUs too, at a cost in speed, not on Jetson: `ampere_plus` for every GPU
+            from Ampere on, `same_compute_capability` for those of the same one; `none` for this GPU alone.
         compute_capabilities: TensorRT-RTX: comma-separated, for example `8.6,8.9`; empty is Ampere and later.
         implicit: INT8 from ranges on the graph without Q/DQ nodes (TensorRT 10 and older).
         calibrator: With `implicit` and frames instead of ranges: NVIDIA's `entropy` or `minmax`.
@@ -35,7 +38,7 @@ class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
     workspace_mb: int = 0
     optimization_level: int = -1
     version_compatible: bool = False
-    hardware_compatible: bool = False
+    hardware_compatible: str = "none"
     compute_capabilities: str = ""
     implicit: bool = False
     calibrator: str = "entropy"
@@ -49,6 +52,8 @@ class NvidiaOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.io not in ("auto", "mapped", "pinned"):
             raise ValueError(f"io {self.io}; allowed: auto, mapped, pinned")
+        if self.hardware_compatible not in HARDWARE_LEVELS:
+            raise ValueError(f"hardware_compatible {self.hardware_compatible}; allowed: {', '.join(HARDWARE_LEVELS)}")
         if self.calibrator not in ("entropy", "minmax"):
             raise ValueError(f"calibrator {self.calibrator}; allowed: entropy, minmax")
         if not -1 <= self.optimization_level <= 5:

@@ -184,6 +184,9 @@ class BuiltEngine:
         backend_version: Version of the runtime that built it.
         precision: Precision read back from the runtime.
         layers: Count of layers by precision where the runtime tells, e.g. {"int8": 31, "fp32": 12}.
+        same_gpu: For a plan: it runs on the model of GPU that built it, and on no other.
+        compute_capabilities: For a plan: what it runs on, for example `8.9`; `8.0+` is that and later. Empty: that of
+            the GPU that built it.
         report: Anything else worth keeping in report.json (JSON values).
         can_run_here: False where the machine that built it cannot execute it.
     """
@@ -193,6 +196,8 @@ class BuiltEngine:
     backend_version: str
     precision: Precision
     layers: Mapping[str, int] = field(default_factory=dict)
+    same_gpu: bool = True
+    compute_capabilities: tuple[str, ...] = ()
     report: Mapping[str, object] = field(default_factory=dict)
     can_run_here: bool = True
 

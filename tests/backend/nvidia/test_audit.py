@@ -56,20 +56,41 @@ def quantised_model() -> object:
     return helper.make_model(helper.make_graph(nodes, "g", [value], [value]))
 
 
+def float_model() -> object:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="stem.conv")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    return helper.make_model(helper.make_graph([node], "g", [value], [value]))
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_the_inspector_of_every_version_gives_the_same_audit(split: bool) -> None:
-    result = audit(kernels_from_inspector(layers(split=split)), quantised_model())
+    result = audit(kernels_from_inspector(layers(split=split)), quantised_model(), "int8")
     assert result.layers == {"fp32": 2, "fp16": 2, "int8": 1, "int32": 1}
     assert result.multiplying == {"fp16": 2, "int8": 1}
     assert result.int8_share == pytest.approx(1 / 3)
     assert result.reformats == ("Reformatting CopyNode for Input Tensor 0",)
-    assert result.not_int8 == ("pw2",)
+    assert result.not_int8 == ("pw2", "half")
     assert result.unmapped == 1
-    assert json.loads(json.dumps(result.summary()))["qdq_not_int8"] == ["pw2"]
+    summary = json.loads(json.dumps(result.summary()))
+    assert summary["qdq_not_int8"] == ["pw2", "half"]
+    assert summary["fallbacks"] == [
+        {"node": "pw2", "wanted": "int8", "runs_in": "fp16"},
+        {"node": "half", "wanted": "int8", "runs_in": "unknown"},  # no kernel names it
+    ]
+    assert {"name": "pw2", "kind": "CaskConvolution", "precision": "fp16", "nodes": ["pw2"]} in summary["by_kernel"]
+    assert len(summary["by_kernel"]) == summary["kernels"] == 6
 
 
-def test_only_data_and_weights_together_are_a_quantised_product() -> None:
-    assert quantised_nodes(quantised_model()) == ["pw1", "pw2"]
+def test_a_float_product_that_runs_wider_than_asked_for_is_a_fallback() -> None:
+    text = layers(split=True).replace("FP16", "FP32")
+    (stem,) = audit(kernels_from_inspector(text), float_model(), "fp16").fallbacks
+    assert (stem.node, stem.wanted, stem.runs_in) == ("stem.conv", "fp16", "fp32")
+    assert audit(kernels_from_inspector(text), float_model(), "fp32").fallbacks == ()
+
+
+def test_data_or_weights_alone_are_a_quantised_product_too() -> None:
+    """Either parses, builds and silently runs in float (tensorrt-facts 5): it must be listed, not overlooked."""
+    assert quantised_nodes(quantised_model()) == ["pw1", "pw2", "half"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"Layers": ["name only"]}', "{}"])

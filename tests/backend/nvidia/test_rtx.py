@@ -311,7 +311,7 @@ def test_a_foreign_model_ends_in_one_line(
     [
         ({"compute_capabilities": "8.7"}, r"compute capability 8\.7 is not available.*SM86"),
         ({"version_compatible": True}, "version-compatible plan is not available"),
-        ({"hardware_compatible": True}, "hardware-compatible plan is not available"),
+        ({"hardware_compatible": "ampere_plus"}, r"hardware-compatible plan \(ampere_plus\) is not available"),
         ({"implicit": True}, r"INT8 from ranges without Q/DQ nodes is not available.*explicit Q/DQ"),
         ({"dla_core": 0}, r"DLA core 0 is not available.*this board has none.*--target auto"),
     ],

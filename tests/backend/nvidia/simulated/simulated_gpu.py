@@ -66,10 +66,14 @@ class Gpu:
         integrated: bool = False,
         capturable: bool = True,
         memory_bytes: int = 1 << 30,
+        compute_capability: tuple[int, int] = (8, 9),
+        cuda_version: int = 13020,
     ) -> None:
         self.present = present
         self.integrated = integrated
         self.capturable = capturable
+        self.compute_capability = compute_capability
+        self.cuda_version = cuda_version
         self.total_bytes = memory_bytes
         self.free_bytes = memory_bytes
         self.violations: list[str] = []

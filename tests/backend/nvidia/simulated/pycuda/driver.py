@@ -54,7 +54,7 @@ class Device:
         return NAME
 
     def compute_capability(self) -> tuple[int, int]:
-        return (8, 7)
+        return GPU.compute_capability
 
     def get_attribute(self, attribute: str) -> int:
         return int(GPU.integrated) if attribute == device_attribute.INTEGRATED else 1
@@ -68,7 +68,7 @@ class Device:
 
 
 def get_driver_version() -> int:
-    return 13020
+    return GPU.cuda_version
 
 
 def mem_get_info() -> tuple[int, int]:

@@ -47,7 +47,9 @@ ProfilingVerbosity = enum.Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAI
 MemoryPoolType = enum.Enum("MemoryPoolType", ["WORKSPACE"])
 DeviceType = enum.Enum("DeviceType", ["GPU", "DLA"])
 LayerInformationFormat = enum.Enum("LayerInformationFormat", ["ONELINE", "JSON"])
-HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"])
+HardwareCompatibilityLevel = enum.Enum(
+    "HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS", *(["SAME_COMPUTE_CAPABILITY"] if _MAJOR >= 10 else [])]
+)
 _WEAK = ["FP16", "INT8", *(["BF16"] if _MAJOR >= 10 else [])] if _MAJOR < 11 else []
 BuilderFlag = enum.IntEnum("BuilderFlag", [*_WEAK, "TF32", "GPU_FALLBACK", "VERSION_COMPATIBLE"], start=0)
 TacticSource = enum.IntEnum("TacticSource", ["CUBLAS", "CUBLAS_LT", "CUDNN", "JIT_CONVOLUTIONS"], start=0)
@@ -85,6 +87,7 @@ class INetworkDefinition:
 class IBuilderConfig:
     builder_optimization_level = 3
     hardware_compatibility_level = HardwareCompatibilityLevel.NONE
+    num_compute_capabilities = 0
 
     def __init__(self) -> None:
         self.flags: set[int] = set()
@@ -107,6 +110,9 @@ class IBuilderConfig:
     def set_tactic_sources(self, sources: int) -> bool:
         self.sources = sources
         return True
+
+    def set_compute_capability(self, capability: Any, index: int) -> bool:
+        return 0 <= index < self.num_compute_capabilities  # of TensorRT-RTX alone
 
     def create_timing_cache(self, data: bytes) -> Any:
         return _Blob(data or b"simulated timings")

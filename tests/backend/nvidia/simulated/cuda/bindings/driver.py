@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from simulated_gpu import GPU, Event, Graph, RefusedError
+from simulated_gpu import GPU, NAME, Event, Graph, RefusedError
 
 CUresult = enum.IntEnum(
     "CUresult",
@@ -15,6 +15,7 @@ CUresult = enum.IntEnum(
         "CUDA_SUCCESS": 0,
         "CUDA_ERROR_INVALID_VALUE": 1,
         "CUDA_ERROR_OUT_OF_MEMORY": 2,
+        "CUDA_ERROR_NO_DEVICE": 100,
         "CUDA_ERROR_INVALID_CONTEXT": 201,
         "CUDA_ERROR_ILLEGAL_STATE": 401,
         "CUDA_ERROR_DEADLOCK": 402,
@@ -33,6 +34,33 @@ CUstreamCaptureMode = enum.IntEnum(
     "CUstreamCaptureMode",
     {"CU_STREAM_CAPTURE_MODE_GLOBAL": 0, "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL": 1, "CU_STREAM_CAPTURE_MODE_RELAXED": 2},
 )
+
+
+CUdevice_attribute = enum.IntEnum(
+    "CUdevice_attribute",
+    {"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR": 75, "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR": 76},
+)
+
+
+def cuInit(flags: int) -> tuple[Any, ...]:
+    """The functions from here to the next need no context."""
+    return (CUresult.CUDA_SUCCESS if GPU.present else CUresult.CUDA_ERROR_NO_DEVICE,)
+
+
+def cuDeviceGet(ordinal: int) -> tuple[Any, ...]:
+    return CUresult.CUDA_SUCCESS, ordinal
+
+
+def cuDeviceGetName(length: int, device: int) -> tuple[Any, ...]:
+    return CUresult.CUDA_SUCCESS, NAME.encode().ljust(length, b"\0")
+
+
+def cuDeviceGetAttribute(attribute: int, device: int) -> tuple[Any, ...]:
+    return CUresult.CUDA_SUCCESS, GPU.compute_capability[int(attribute) - 75]
+
+
+def cuDriverGetVersion() -> tuple[Any, ...]:
+    return CUresult.CUDA_SUCCESS, GPU.cuda_version
 
 
 def _call(values: int = 0) -> Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]:

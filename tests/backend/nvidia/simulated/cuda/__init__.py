@@ -1,1 +1,0 @@
-"""Simulated; see ../README.md."""
