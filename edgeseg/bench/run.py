@@ -21,6 +21,7 @@ from edgeseg.bench.result import BenchResult, CaptureToMask, EngineInfo, WarmUpI
 from edgeseg.bench.samples import save_samples
 from edgeseg.bench.sustained import sustained
 from edgeseg.bench.trtexec_peer import run_trtexec
+from edgeseg.bundle import open_runner
 from edgeseg.core.clock import wall_iso
 from edgeseg.core.deps import require
 from edgeseg.core.device import fingerprint
@@ -114,7 +115,9 @@ def _loadgen(
         for scenario in request.loadgen:
             logs = samples_file.with_suffix("") / "loadgen" / scenario
             share_s = request.duration_s / 2 / len(request.loadgen)
-            results.append(run_loadgen(target.make(), frames, scenario, logs, min_duration_s=share_s))
+            bundle = target.bundle if scenario == "Offline" else None  # throughput is all that counts there
+            runner = open_runner(bundle, throughput=True) if bundle is not None else target.make()
+            results.append(run_loadgen(runner, frames, scenario, logs, min_duration_s=share_s))
             task.advance(note=scenario)
     return results
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,10 +36,27 @@ _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 @click.option("--confidence", is_flag=True, help="Also give a confidence plane.")
 @click.option("--backend", help="Only this backend; by default the fastest installed one, measured here.")
 @click.option("--threads", type=int, help="CPU threads of the engine; 0 lets the runtime choose.")
+@click.option(
+    "--option",
+    "backend_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Backend option over the recipe's, for example dla_core=0, workspace_mb=512; may be repeated.",
+)
+@click.option(
+    "--max-gpu-fallback", type=float, metavar="SHARE", help="With a DLA core: layers that may run on the GPU."
+)
 @click.option("--max-builds", type=int, metavar="N", help="Engines the search of auto may build.  [default: 12]")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder.  [default: engines/NAME]")
 @common_options
-def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: object) -> None:
+def command(
+    ui: Ui,
+    max_drop_class: str | None,
+    backend_options: tuple[str, ...],
+    max_gpu_fallback: float | None,
+    out: Path | None,
+    **options: object,
+) -> None:
     """Build MODEL (an exported ONNX file or zoo:NAME) into an engine bundle for a target.
 
     Every installed backend of the target is built in every wanted precision and timed in one interleaved run; the
@@ -53,7 +70,7 @@ def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: obj
     from edgeseg.core.types import Colour, format_size
     from edgeseg.deploy import BuildRequest, build_bundle
 
-    tables = {name: value for name, value in options.items() if value is not None}
+    tables: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in ("frame_size", "network_size"):
         if name in tables:
             tables[name] = parse_size(str(tables[name]))
@@ -62,6 +79,9 @@ def command(ui: Ui, max_drop_class: str | None, out: Path | None, **options: obj
     if "colour" in tables:
         tables["colour"] = msgspec.structs.asdict(Colour.from_text(str(tables["colour"])))
     tables["max_drop_class"] = _budgets(max_drop_class)
+    tables["options"] = _backend_options(backend_options)
+    if max_gpu_fallback is not None:
+        tables["options"]["max_gpu_fallback"] = max_gpu_fallback
     request = convert(tables, BuildRequest, origin="options")
     with ui.progress() as progress:
         report = build_bundle(request, out, progress)
@@ -95,6 +115,21 @@ def _budgets(text: str | None) -> dict[str, float]:
         except ValueError:
             raise RequestError("not a budget", value=item, allowed="NAME=POINTS, for example person=0.5") from None
     return budgets
+
+
+def _backend_options(texts: tuple[str, ...]) -> dict[str, str | int | float | bool]:
+    """NAME=VALUE as a TOML file would have it, but that a text needs no quotes."""
+    from edgeseg.core.config import parse_value
+    from edgeseg.core.errors import RequestError
+
+    options: dict[str, str | int | float | bool] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip().isidentifier() and equals):
+            raise RequestError("not an option", value=text, allowed="NAME=VALUE, for example workspace_mb=512")
+        found = parse_value(value)
+        options[name.strip()] = found if isinstance(found, str | int | float | bool) else value.strip()
+    return options
 
 
 def _show(ui: Ui, report: BuildReport) -> None:

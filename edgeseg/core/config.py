@@ -26,6 +26,15 @@ else:
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+def parse_value(text: str) -> object:
+    """A value as a command line gives it: what TOML makes of it, or a plain word."""
+    try:
+        tables: dict[str, object] = tomllib.loads(f"value = {text.strip()}")
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return tables["value"]
+
+
 def read_toml(path: Path) -> dict[str, object]:
     """The tables of a TOML file.
 

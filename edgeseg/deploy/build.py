@@ -12,7 +12,7 @@ from edgeseg.core.errors import EdgesegError, RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, format_size
 from edgeseg.core.workspace import output_path
-from edgeseg.deploy.candidates import Candidate, build_candidates, plan_candidates, time_candidates
+from edgeseg.deploy.candidates import Candidate, build_candidates, plan_candidates, rivals, time_candidates
 from edgeseg.deploy.choice import Choice, choose_engine, pareto
 from edgeseg.deploy.gate import Scores
 from edgeseg.deploy.golden import agreement, golden_frames, golden_masks
@@ -60,7 +60,10 @@ def build_bundle(
         write = ArtefactWriter(job)
         made, notes = build_candidates(plans, job.spec, write, job.scratch, progress)
         job.notes.extend(notes)
-        choice = choose_engine(job, time_candidates(made, frames, progress), plans, write, frames)
+        timed = time_candidates(made, frames, progress)
+        if any(item.sibling for item in timed):  # it was built to be compared: say how it came out
+            job.notes.extend(str(item) for item in rivals(timed))
+        choice = choose_engine(job, timed, plans, write, frames)
         chosen = choice.candidate
         evidence = _prove(job, choice, frames)
         plot = pareto(job, choice)

@@ -189,6 +189,41 @@ def time_candidates(made: Sequence[Candidate], frames: Sequence[U8], progress: P
     return timed + [item for item in made if not item.built.can_run_here]
 
 
+class Rival(NamedTuple):
+    """An INT8 engine against the fastest float one of its backend, from one interleaved run; times in ms."""
+
+    backend: str
+    int8: str
+    int8_ms: float
+    floating: str
+    floating_ms: float
+
+    @property
+    def faster(self) -> str:
+        """Name of the faster one."""
+        return self.int8 if self.int8_ms < self.floating_ms else self.floating
+
+    def __str__(self) -> str:
+        slow, fast = sorted((self.int8_ms, self.floating_ms), reverse=True)
+        other = self.floating if self.faster == self.int8 else self.int8
+        return f"{self.faster} is {slow / fast:.2f} times as fast as {other} ({fast:.3f} against {slow:.3f} ms)"
+
+
+def rivals(timed: Sequence[Candidate]) -> list[Rival]:
+    """Which of INT8 and float is faster on each backend that ran both, and by how much."""
+    found = []
+    for backend in dict.fromkeys(item.builder.name for item in timed):
+        ran = [(item.p50_ms, item) for item in timed if item.builder.name == backend and item.p50_ms is not None]
+        best = {
+            kind: min(((ms, item.name) for ms, item in ran if (item.built.precision == "int8") == kind), default=None)
+            for kind in (True, False)
+        }
+        integers, floating = best[True], best[False]
+        if integers is not None and floating is not None:
+            found.append(Rival(backend, integers[1], integers[0], floating[1], floating[0]))
+    return found
+
+
 def _plan(builder: Builder, precision: Precision, target: Target) -> Plan:
     options = _options(builder, precision, target)
     float_part = options.get("float_precision")

@@ -21,7 +21,7 @@ from edgeseg.deploy.calibrated import ranges_for
 from edgeseg.deploy.candidates import Artefact
 from edgeseg.deploy.gate import check_classes
 from edgeseg.deploy.request import BuildRequest
-from edgeseg.deploy.target import Target, check_board, load_target, wanted_precisions
+from edgeseg.deploy.target import Target, check_board, load_target, wanted_precisions, with_options
 from edgeseg.graph import (
     apply_forms,
     camera_input,
@@ -121,7 +121,7 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
         )
     check_classes(request, meta.classes)
     device = fingerprint()
-    target = load_target(request.target, device)
+    target = with_options(load_target(request.target, device), request.options)
     check_board(target, device)
     wanted_precisions(target, request.precision, has_ranges=True)  # an unknown one is refused before calibrating
     frame_size = request.frame_size or meta.frame_size or meta.network_size

@@ -27,7 +27,7 @@ from edgeseg.core.manifest import (
     minimum_agreement,
 )
 from edgeseg.core.types import EngineSpec
-from edgeseg.deploy.candidates import Candidate
+from edgeseg.deploy.candidates import Candidate, rivals
 from edgeseg.deploy.gate import Scores, gate_record
 from edgeseg.deploy.job import Job
 from edgeseg.deploy.request import BuildRequest
@@ -180,6 +180,10 @@ def _report(job: Job, chosen: Candidate, ordered: Sequence[Candidate], evidence:
                 "details": dict(item.built.report),
             }
             for item in ordered
+        ],
+        "int8_against_float": [
+            {**item._asdict(), "faster": item.faster, "ratio": item.int8_ms / item.floating_ms}
+            for item in rivals(ordered)
         ],
         "gate": None
         if evidence.reference is None

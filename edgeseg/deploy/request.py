@@ -39,6 +39,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
         confidence: Whether the engine also gives a confidence plane.
         backend: Only this backend; None takes the fastest of the target's.
         threads: CPU threads; None takes the target's.
+        options: Backend options over the target recipe's own, for example `dla_core`, `workspace_mb`.
         max_builds: Engines that the mixed-precision search of `auto` may build.
     """
 
@@ -60,6 +61,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     confidence: bool = False
     backend: str | None = None
     threads: int | None = None
+    options: dict[str, str | int | float | bool] = {}
     max_builds: int = 12
 
     @property

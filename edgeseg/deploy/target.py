@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from edgeseg.core.config import load_config
@@ -79,6 +81,14 @@ def load_target(name: str, device: DeviceInfo) -> Target:
     if target.placement == "cpu" and not _VNNI & set(device.cpu_features) and device.machine in ("x86_64", "AMD64"):
         return msgspec.structs.replace(target, placement="cpu-avx2")
     return target
+
+
+def with_options(target: Target, options: Mapping[str, Option]) -> Target:
+    """The target with backend options over its own; a backend refuses one that it does not have by name."""
+    if not options:
+        return target
+    merged = {name: {**target.options.get(name, {}), **options} for name in target.backends}
+    return msgspec.structs.replace(target, options={**target.options, **merged})
 
 
 def check_board(target: Target, device: DeviceInfo) -> None:

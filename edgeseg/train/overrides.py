@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 
+from edgeseg.core.config import parse_value
 from edgeseg.core.errors import RequestError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def parse_overrides(texts: Iterable[str], named: Mapping[str, object]) -> dict[str, dict[str, object]]:
@@ -28,17 +23,9 @@ def parse_overrides(texts: Iterable[str], named: Mapping[str, object]) -> dict[s
         name, equals, value = text.partition("=")
         if not equals or name.count(".") != 1:
             raise RequestError("not a field", value=text, allowed="TABLE.FIELD=VALUE, for example train.lr=0.002")
-        fields[name.strip()] = _value(value.strip())
+        fields[name.strip()] = parse_value(value)
     tables: dict[str, dict[str, object]] = {}
     for place, setting in {**fields, **named}.items():
         table, field = place.split(".")
         tables.setdefault(table, {})[field] = setting
     return tables
-
-
-def _value(text: str) -> object:
-    try:
-        tables: dict[str, object] = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return tables["value"]

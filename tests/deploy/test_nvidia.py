@@ -16,7 +16,7 @@ from edgeseg.core.errors import CapabilityError, UnavailableError
 from edgeseg.core.types import DeviceInfo
 from edgeseg.deploy import BuildRequest, build_bundle
 from edgeseg.deploy.candidates import _artefact
-from edgeseg.deploy.target import check_board, load_target
+from edgeseg.deploy.target import check_board, load_target, with_options
 
 from .conftest import SIZE
 
@@ -163,13 +163,22 @@ def test_the_fp16_sibling_is_timed_and_never_chosen(
         frames=data,
         frame_size=SIZE,
     )
-    path = build_bundle(request, tmp_path / "bundle", Silent()).bundle
-    chosen, sibling = msgspec.json.decode((path / "report.json").read_bytes())["candidates"]
+    built = build_bundle(request, tmp_path / "bundle", Silent())
+    path = built.bundle
+    report = msgspec.json.decode((path / "report.json").read_bytes())
+    chosen, sibling = report["candidates"]
     if chosen["for_its_time_alone"]:
         chosen, sibling = sibling, chosen
     assert (chosen["precision"], sibling["precision"]) == ("int8", "fp32")
     assert sibling["ratio_to_chosen"] == pytest.approx(sibling["engine_p50_ms"] / chosen["engine_p50_ms"])
     assert verify_bundle(path).manifest.engine.precision == "int8"
+    (rivals,) = report["int8_against_float"]  # which one is faster, and by how much
+    assert (rivals["int8"], rivals["floating"]) == (chosen["name"], sibling["name"])
+    faster = min((chosen, sibling), key=lambda item: item["engine_p50_ms"])
+    assert rivals["faster"] == faster["name"]
+    assert rivals["ratio"] == pytest.approx(chosen["engine_p50_ms"] / sibling["engine_p50_ms"])
+    (note,) = [text for text in built.notes if "times as fast as" in text]
+    assert note.startswith(f"{faster['name']} is ")
     strict = msgspec.structs.replace(request, data=data, max_drop=0.0)
     monkeypatch.setattr("edgeseg.deploy.choice.losses", lambda *_: ["lost"])
     monkeypatch.setattr("edgeseg.deploy.choice.gate_error", lambda *_: GateError("not met"))
@@ -220,3 +229,43 @@ def test_every_recipe_loads() -> None:
     assert {"cpu", "rtx", "gpu", "orin-nano", "orin-nx", "agx-orin", "agx-thor", "jetpack5"} <= set(names)
     for name in names:
         assert load_target(name, DeviceInfo()).name == name
+
+
+def test_backend_options_of_a_build_go_over_the_recipes_own_and_into_the_bundle(
+    workplace: Path, tmp_path: Path
+) -> None:
+    from edgeseg.core.errors import RequestError
+    from edgeseg.core.progress import Silent
+
+    target = load_target("gpu", DeviceInfo())
+    recipe = msgspec.structs.replace(target, options={"tensorrt": {"workspace_mb": 512, "dla_core": 0}})
+    merged = with_options(recipe, {"workspace_mb": 64, "max_gpu_fallback": 0.3})
+    assert merged.options["tensorrt"] == {"workspace_mb": 64, "dla_core": 0, "max_gpu_fallback": 0.3}
+    request = BuildRequest(
+        model=str(workplace / "model.onnx"),
+        target="jetpack5",
+        precision="fp16",
+        frame_size=SIZE,
+        options={"workspace_mb": 77},
+    )
+    path = build_bundle(request, tmp_path / "bundle", Silent()).bundle
+    assert "--memPoolSize=workspace:77" in (path / "build_plan.sh").read_text()
+    assert "workspace_mb = 77" in (path / "source" / "build.toml").read_text()  # a rebuild has it too
+    with pytest.raises(RequestError, match="option of the backend trtexec"):
+        build_bundle(msgspec.structs.replace(request, options={"speed": "max"}), tmp_path / "other", Silent())
+
+
+def test_options_are_typed_as_people_write_them() -> None:
+    from edgeseg.cli.cmd_build import _backend_options
+    from edgeseg.core.errors import RequestError
+
+    texts = ("dla_core=0", "implicit=true", "max_gpu_fallback=0.25", "calibrator=minmax", "compute_capabilities='8.6'")
+    assert _backend_options(texts) == {
+        "dla_core": 0,
+        "implicit": True,
+        "max_gpu_fallback": 0.25,
+        "calibrator": "minmax",
+        "compute_capabilities": "8.6",
+    }
+    with pytest.raises(RequestError, match="NAME=VALUE"):
+        _backend_options(("dla_core",))

@@ -205,12 +205,12 @@ class _NvidiaBuilder:
     def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> Runner:
         """A runner over a verified plan; nothing touches the GPU before it is entered.
 
-        The same for throughput: the option `depth` overlaps copies with runs where that was found to pay.
+        For throughput two frames are in flight: the copy of one beside the run of another. That is for files; a
+        camera's newest frame would wait behind an older one.
 
         Raises:
             UnavailableError: pycuda or cuda-bindings is not installed, or the driver is missing.
         """
-        del throughput
         require("pycuda", what=f"an engine of {self.name}")
         from edgeseg.backend.nvidia.runner import TensorRtRunner
 
@@ -218,6 +218,8 @@ class _NvidiaBuilder:
             from edgeseg.backend.nvidia.cuda import CudaDriver
 
         options = nvidia_options(spec.options, backend=self.name)
+        if throughput:
+            options = msgspec.structs.replace(options, depth=2)
         if options.version_compatible:
             raise CapabilityError(
                 "running a version-compatible plan",
@@ -226,10 +228,6 @@ class _NvidiaBuilder:
                 fix="edgeseg build MODEL, without version_compatible",
             )
         return TensorRtRunner(self.api, CudaDriver, engine, spec, options)
-
-    def overlapped(self, spec: EngineSpec) -> EngineSpec:
-        """The same engine with two frames in flight: more frames a second for files, a later mask for cameras."""
-        return msgspec.structs.replace(spec, options={**spec.options, "depth": 2})
 
     def profile(self, engine: Path, spec: EngineSpec, frames: Sequence[U8], runs: int) -> list[LayerTime]:
         """Times by layer from TensorRT's profiler, in plain enqueues; see `edgeseg.backend.profiling.Profiler`."""

@@ -51,13 +51,10 @@ class LoadedEngine:
             FitError: It was built by another version or for another GPU.
             UnavailableError: No GPU, or a driver that is too old.
         """
-        trt = self._api.trt
-        runtime = make(lambda: trt.Runtime(self._logger))
+        runtime = make_runtime(self._api, self._logger)
         if runtime is None:
             raise self._explain("the runtime does not start", "edgeseg doctor")
         runtime.error_recorder = self._recorder
-        if self._api.has("Runtime", "engine_host_code_allowed"):
-            runtime.engine_host_code_allowed = False
         self._runtime = runtime
         data = self._plan.read_bytes()
         self._check_validity(runtime, data)
@@ -213,11 +210,20 @@ class LoadedEngine:
         _LOG.debug("%s: %s", severity.lower(), text)
 
 
+def make_runtime(api: TensorRtApi, logger: Any) -> Any | None:
+    """A runtime that never executes host code from a plan; None where it does not start."""
+    trt = api.trt
+    runtime = make(lambda: trt.Runtime(logger))
+    if runtime is not None and api.has("Runtime", "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = False
+    return runtime
+
+
 def inspect_plan(api: TensorRtApi, plan: bytes, log: LogSink) -> str | None:
     """The engine inspector's JSON of a plan that this process has just built; None where no GPU can load it."""
     trt = api.trt
     logger = api.logger(log)
-    runtime = make(lambda: trt.Runtime(logger))
+    runtime = make_runtime(api, logger)
     engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
     inspector = None if engine is None else engine.create_engine_inspector()
     return None if inspector is None else str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))

@@ -21,7 +21,20 @@ def describe(module: object) -> dict[str, object]:
     for name, value in vars(module).items():
         if inspect.isclass(value):
             classes[name] = {item: (inspect.getdoc(getattr(value, item, None)) or "")[:1500] for item in dir(value)}
-    return {"names": sorted(vars(module)), "classes": classes}
+    kinds = {
+        name: {item: kind_of(value, item) for item in dir(value)}
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+    }
+    return {"names": sorted(vars(module)), "classes": classes, "kinds": kinds}
+
+
+def kind_of(owner: type, name: str) -> str:
+    """`writable`, `read-only`, `method`, or `value` for what is neither a property nor a function."""
+    found = inspect.getattr_static(owner, name, None)
+    if isinstance(found, property):
+        return "read-only" if found.fset is None else "writable"
+    return "method" if callable(found) else "value"
 
 
 def look(api: TensorRtApi) -> dict[str, object]:

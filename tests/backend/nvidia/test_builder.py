@@ -13,7 +13,7 @@ import pytest
 from edgeseg.backend.nvidia.api import needed_cuda_major
 from edgeseg.backend.nvidia.builder import TensorRtBuilder, free_memory_mb
 from edgeseg.backend.nvidia.calibration import decode_cache, encode_cache
-from edgeseg.core.errors import CapabilityError, RequestError, UnavailableError
+from edgeseg.core.errors import CapabilityError, EdgesegError, RequestError, UnavailableError
 from edgeseg.core.types import U8, EngineSpec
 
 Simulate = Callable[..., Any]
@@ -188,3 +188,96 @@ def test_8_6_without_a_gpu_raises_in_its_constructor_and_warns(
     monkeypatch.setattr(tensorrt, "Builder", builder)
     with pytest.raises(UnavailableError, match="driver is missing or too old"):
         TensorRtBuilder().build(model_file, tmp_path, spec)
+
+
+def test_times_by_layer_carry_the_audits_names(
+    simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path, frames: list[U8]
+) -> None:
+    from edgeseg.backend.profiling import Profiler
+
+    gpu = simulate()
+    builder = TensorRtBuilder()
+    assert isinstance(builder, Profiler)
+    built = builder.build(model_file, tmp_path, spec)
+    (layer,) = builder.profile(tmp_path / built.file, spec, frames, 3)
+    assert (layer.name, layer.kind, layer.time_ns) == ("simulated layer", "DLA", 1_000_000)
+    assert "cuGraphLaunch" not in gpu.calls  # a graph replays no profiler
+    assert gpu.violations == []
+
+
+def test_nvidias_calibrator_does_not_take_frames_of_two_planes(
+    simulate: Simulate, model_file: Path, spec: EngineSpec, tmp_path: Path, frames: list[U8]
+) -> None:
+    simulate()
+    from edgeseg.graph import camera_input, load_model, save_model
+
+    file = tmp_path / "nv12.onnx"
+    save_model(file, camera_input(load_model(model_file), "nv12"))
+    wanted = msgspec.structs.replace(spec, precision="int8", input_format="nv12", options={"implicit": True})
+    with pytest.raises(RequestError, match=r"frames of one plane.*ranges instead"):
+        TensorRtBuilder().build(file, tmp_path, wanted, frames=frames)
+
+
+@pytest.mark.parametrize("refused", ["create_optimization_profile", "add_optimization_profile", "set_tactic_sources"])
+def test_a_refusal_of_the_runtime_is_an_error_with_its_own_words(
+    simulate: Simulate,
+    in_process: None,
+    model_file: Path,
+    spec: EngineSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: str,
+) -> None:
+    """The runtime returns None, False or -1; a call whose answer nobody reads would build something else."""
+    simulate()
+    import tensorrt
+
+    owner = tensorrt.Builder if refused.startswith("create") else tensorrt.IBuilderConfig
+    answer = {"create": None, "add_op": -1, "set_ta": False}[refused[:6]]
+
+    def say_no(self: Any, *args: Any) -> Any:
+        return answer
+
+    monkeypatch.setattr(owner, refused, say_no)
+    with pytest.raises(EdgesegError, match=r"TensorRT 10\.3\.0 could not .*profile|could not leave cuBLAS"):
+        TensorRtBuilder().build(model_file, tmp_path, spec)
+
+
+def test_a_timing_cache_of_another_gpu_is_replaced(
+    simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path, monkeypatch: Any
+) -> None:
+    simulate()
+    import tensorrt
+
+    TensorRtBuilder().build(model_file, tmp_path, spec)
+    (file,) = (tmp_path / "cache" / "timing").iterdir()
+    file.write_bytes(b"of another GPU")
+    monkeypatch.setattr(
+        tensorrt.IBuilderConfig, "set_timing_cache", lambda self, cache, ignore: cache.serialize() != b"of another GPU"
+    )
+    TensorRtBuilder().build(model_file, tmp_path, spec)
+    assert file.read_bytes() == b"simulated timings"
+
+
+def test_a_version_without_a_monitor_reports_its_phases_from_the_log(
+    simulate: Simulate, model_file: Path, spec: EngineSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate("8.6.1")
+    import tensorrt
+
+    built = tensorrt.Builder.build_serialized_network
+
+    def talk(self: Any, network: Any, config: Any) -> Any:
+        text = "--------------- Timing Runner: stem (CaskConvolution[0x80000009])"
+        self._logger.log(tensorrt.ILogger.Severity.VERBOSE, text)
+        return built(self, network, config)
+
+    monkeypatch.setattr(tensorrt.Builder, "build_serialized_network", talk)
+    seen: list[str] = []
+
+    def run(work: Any, request: object, *, what: str, progress: Any = None) -> Any:
+        return work(request, lambda severity, text: None, lambda name, done, total: seen.append(name) or True)
+
+    monkeypatch.setattr("edgeseg.backend.nvidia.builder.run_in_child", run)
+    TensorRtBuilder().build(model_file, tmp_path, spec)
+    assert seen == ["timing kernels, layer 1"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from edgeseg.backend.nvidia import dla
 from edgeseg.backend.nvidia.api import TensorRtApi
 from edgeseg.backend.nvidia.calibration import cache_key, decode_cache, encode_cache, make_calibrator, set_ranges
 from edgeseg.backend.nvidia.options import NvidiaOptions
+from edgeseg.backend.profiling import LayerTime
 from edgeseg.core.errors import CapabilityError, GateError, RequestError, VerifyError
 from edgeseg.core.types import EngineSpec
 
@@ -44,8 +46,9 @@ class Tensor:
     def __init__(self, name: str, dtype: str = "DataType.FLOAT") -> None:
         self.name, self.dtype, self.range = name, dtype, (math.nan, math.nan)
 
-    def set_dynamic_range(self, low: float, high: float) -> None:
+    def set_dynamic_range(self, low: float, high: float) -> bool:
         self.range = (low, high)
+        return True
 
 
 class Layer:
@@ -189,3 +192,53 @@ def test_q_dq_on_dla_is_refused(
     layer_norm = msgspec.structs.replace(spec, options={"dla_core": 0})
     with pytest.raises(CapabilityError, match="DLA core 0"):
         TensorRtBuilder().build(model_file, tmp_path, layer_norm)
+
+
+def test_the_share_of_time_on_dla_is_reported_beside_that_of_layers(
+    simulate: Callable[..., Any],
+    in_process: None,
+    model_file: Path,
+    spec: EngineSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EDGESEG_SIMULATED_DLA", "2")
+    gpu = simulate(integrated=True, compute_capability=(8, 7))
+    from edgeseg.backend.nvidia import builder
+
+    monkeypatch.setattr(builder, "_gpu_is_here", lambda: True)
+    wanted = msgspec.structs.replace(spec, precision="fp16", options={"dla_core": 1})
+    built = builder.TensorRtBuilder().build(model_file, tmp_path, wanted)
+    assert built.report["dla_share"] == 1.0
+    assert built.report["dla_time_share"] == 1.0  # the simulated engine's one layer says that it is on DLA
+    assert built.report["dla_time_reason"] is None
+    assert (gpu.contexts, gpu.violations) == (0, [])
+
+
+def test_a_share_of_time_that_nothing_tells_is_none() -> None:
+    def layer(kind: str, ms: int) -> LayerTime:
+        return LayerTime(name="l", layers=(), kind=kind, implementation="", precision="int8", moves=False, time_ns=ms)
+
+    assert dla.time_share([layer("DLA", 30), layer("Reformat", 10)]) == 0.75
+    assert dla.time_share([layer("CaskConvolution", 30)]) is None
+
+
+def test_an_fp16_engine_of_an_implicit_recipe_has_nothing_of_it(
+    simulate: Callable[..., Any], in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path
+) -> None:
+    """`implicit` says how INT8 is done; the FP16 sibling of such a recipe was refused for want of ranges."""
+    simulate()
+    from edgeseg.backend.nvidia.builder import TensorRtBuilder
+
+    wanted = msgspec.structs.replace(spec, precision="fp16", options={"implicit": True})
+    built = TensorRtBuilder().build(model_file, tmp_path, wanted)
+    assert built.precision == "fp16"
+    assert not (tmp_path / "calibration.cache").exists()
+
+
+def test_a_range_that_the_runtime_refuses_is_not_passed_over() -> None:
+    class Refusing(Tensor):
+        def set_dynamic_range(self, low: float, high: float) -> bool:
+            return False
+
+    assert set_ranges(Network(Tensor("a"), Refusing("b")), {"a": (0.0, 1.0), "b": (0.0, 1.0)}) == ["b"]

@@ -336,3 +336,30 @@ def test_options_are_checked(simulate: Simulate, build: Callable[..., Runner]) -
     for options in ({"io": "usb"}, {"depth": 3}, {"optimization_level": 9}, {"max_gpu_fallback": 2.0}, {"unknown": 1}):
         with pytest.raises(RequestError, match="option"):
             build(**options)
+
+
+@pytest.mark.parametrize(("throughput", "depth"), [(False, 1), (True, 2)])
+def test_two_frames_are_in_flight_for_files_alone(
+    simulate: Simulate,
+    build: Callable[..., Runner],
+    spec: EngineSpec,
+    reference: Reference,
+    frames: list[U8],
+    tmp_path: Path,
+    throughput: bool,
+    depth: int,
+) -> None:
+    gpu = simulate()
+    build()
+    from edgeseg.backend.nvidia.builder import TensorRtBuilder
+
+    wanted = msgspec.structs.replace(spec, options={"io": "pinned"})
+    runner = TensorRtBuilder().open(tmp_path / "engine" / "engine.plan", wanted, throughput=throughput)
+    assert runner.spec.depth == depth
+    with runner:
+        assert len(gpu.streams) == depth  # copies get a stream of their own
+        tickets = [runner.submit(frame) for frame in frames[:2]]
+        for ticket, frame in zip(tickets, frames, strict=False):
+            with runner.collect(ticket) as output:
+                np.testing.assert_array_equal(output.mask_nhw, reference(frame))
+    assert gpu.violations == []
