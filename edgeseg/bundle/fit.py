@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from edgeseg.bundle.contents import Bundle
-from edgeseg.core.errors import FitError
+from edgeseg.core.errors import FitError, UnavailableError
 from edgeseg.core.log import get_logger
 from edgeseg.core.types import DeviceInfo
 
@@ -35,6 +35,7 @@ def check_fit(bundle: Bundle, device: DeviceInfo, backend_version: str) -> None:
 
     Raises:
         FitError: Names the field and both values.
+        UnavailableError: A plan, and no GPU at all.
     """
     if bundle.manifest.engine.kind == "plan":
         _check_plan(bundle, device, backend_version)
@@ -64,6 +65,8 @@ def _check_plan(bundle: Bundle, device: DeviceInfo, backend_version: str) -> Non
     _must(bundle, "engine.backend_version", engine.backend_version, backend_version)
     # an engine that was built without a GPU is portable by design
     if engine.same_gpu and built.gpu is not None:
+        if device.gpu is None:
+            raise UnavailableError("there is no NVIDIA GPU", value=f"the plan is for {built.gpu}", fix="edgeseg doctor")
         _must(bundle, "device.gpu", built.gpu, device.gpu)
     # a hardware-compatible or portable plan names what it runs on; any other runs where it was built
     allowed = engine.compute_capabilities or tuple(filter(None, [built.compute_capability]))

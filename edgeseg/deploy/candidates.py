@@ -154,7 +154,7 @@ def build_candidates(
                 artefact = write(item.artefact)
                 built = item.builder.build(artefact, folder, own, progress)
             except EdgesegError as error:
-                failure = error
+                failure = failure if item.sibling else error
                 notes.append(f"{item.name} was not built: {error}")
             else:
                 made.append(
@@ -169,7 +169,7 @@ def build_candidates(
                     )
                 )
             task.advance(note=item.name)
-    if not made and failure is not None:
+    if failure is not None and all(item.sibling for item in made):  # what is built for its time alone is no engine
         raise failure
     return made, notes
 
@@ -252,7 +252,7 @@ def _artefact(builder: Builder, precision: Precision, target: Target) -> Artefac
     variant: Kind = getattr(builder, "variant", "cpu")
     placement = target.placement if precision == "int8" else None
     forms = target.forms.get(builder.name, Forms())
-    if placement is not None and _options(builder, precision, target).get("implicit"):
+    if placement is not None and variant == "weak" and _options(builder, precision, target).get("implicit"):
         return Artefact(None, forms, variant, calibration=builder.version)
     if variant != "typed":
         return Artefact(placement, forms, variant)

@@ -11,7 +11,7 @@ import pytest
 
 from edgeseg.bundle import Bundle, verify_bundle, write_bundle
 from edgeseg.bundle.fit import check_fit
-from edgeseg.core.errors import FitError
+from edgeseg.core.errors import FitError, UnavailableError
 from edgeseg.core.types import DeviceInfo
 
 from .conftest import DEVICE, ContentsFactory
@@ -48,7 +48,6 @@ def change(device: DeviceInfo, **fields: object) -> DeviceInfo:
     [
         (ORIN, "10.7.0", "engine.backend_version", "10.3.0", "10.7.0"),
         (change(ORIN, gpu="Jetson AGX Orin (integrated)"), "10.3.0", "device.gpu", "Orin NX", "AGX Orin"),
-        (change(ORIN, gpu=None), "10.3.0", "device.gpu", "Orin NX", "none"),
         (change(ORIN, compute_capability="11.0"), "10.3.0", "device.compute_capability", "8.7", "11.0"),
     ],
 )
@@ -64,6 +63,12 @@ def test_a_plan_fits_one_runtime_and_one_gpu(
     assert f"edgeseg rebuild {bundle.path}" in text
     assert old in text.split(", here ")[0]
     assert new in text.split(", here ")[1]
+
+
+def test_a_plan_where_there_is_no_gpu_is_a_missing_device(make: Make) -> None:
+    bundle = make(device=ORIN, kind="plan", backend_version="10.3.0")
+    with pytest.raises(UnavailableError, match=r"no NVIDIA GPU \(the plan is for Jetson Orin NX.*edgeseg doctor"):
+        check_fit(bundle, change(ORIN, gpu=None), "10.3.0")
 
 
 def test_a_plan_that_was_built_without_a_gpu_leaves_the_gpu_to_its_runtime(make: Make) -> None:

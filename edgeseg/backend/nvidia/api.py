@@ -141,6 +141,19 @@ class TensorRtApi:
                 fix="edgeseg build MODEL --precision fp16",
             )
 
+    def check_implicit(self) -> None:
+        """Refuse INT8 without Q/DQ nodes where a runtime knows only those (TensorRT 11, TensorRT-RTX).
+
+        Raises:
+            CapabilityError: Names the way that every version has.
+        """
+        if not self.capabilities.implicit_int8:
+            raise self.lacks(
+                "INT8 from ranges without Q/DQ nodes",
+                allowed="explicit Q/DQ, which every version has",
+                fix="edgeseg build MODEL --precision int8, without implicit=true",
+            )
+
     def precision_flags(self, precision: Precision) -> list[Any]:
         """Builder flags that let a weakly typed network run in `precision`; none for a typed one.
 

@@ -164,6 +164,9 @@ class _NvidiaBuilder:
         """
         options = _of_precision(nvidia_options(spec.options, backend=self.name), spec.precision)
         self.api.check_precision(spec.precision)
+        gpu = first_gpu()
+        if gpu is not None:  # 8.6 crashes where CUDA cannot start, instead of saying so
+            self.api.check_driver(gpu.cuda)
         proto = self._check(model, spec, options, frames)
         if options.implicit:
             ranges = _implicit_ranges(model, folder, ranges, self.version)
@@ -272,6 +275,8 @@ class _NvidiaBuilder:
     def _check(
         self, model: Path, spec: EngineSpec, options: NvidiaOptions, frames: Sequence[U8] | None
     ) -> onnx.ModelProto:
+        if options.implicit:
+            self.api.check_implicit()
         # an implicit INT8 engine is built from the float graph
         as_built = msgspec.structs.replace(spec, precision="fp32") if options.implicit else spec
         proto = check_model(model, as_built)

@@ -178,12 +178,7 @@ class NetworkBuild:
             config.set_flag(flag)
         if not job.options.implicit or job.precision != "int8":
             return
-        if not api.capabilities.implicit_int8:
-            raise api.lacks(
-                "INT8 from ranges without Q/DQ nodes",
-                allowed="explicit Q/DQ, which every version has",
-                fix="edgeseg build MODEL --precision int8, without implicit=true",
-            )
+        api.check_implicit()
         if (job.ranges is None) == (job.frames is None):
             raise RequestError(
                 "implicit INT8 needs ranges, or frames for a calibrator",

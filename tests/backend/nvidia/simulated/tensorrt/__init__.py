@@ -71,10 +71,11 @@ class _Tensor:
 
 
 class INetworkDefinition:
+    num_layers = 0
+
     def __init__(self) -> None:
         self.model = b""
         self.inputs: list[_Tensor] = []
-        self.num_layers = 0
 
     @property
     def num_inputs(self) -> int:
