@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Check edgeseg on a machine with an NVIDIA GPU: one command, one JSON and one markdown page.
 
-    python tools/gpu_check.py MODEL --out DIR [--backend tensorrt|tensorrt_rtx] [--data camvid:PATH] [--run RUN]
+    python tools/gpu_check.py [MODEL ...] --out DIR [--backend tensorrt|tensorrt_rtx] [--data camvid:PATH] [--run RUN]
 
 First a smoke test of two minutes at most: driver, compute capability, import of the runtime, one small network built,
-run and captured as a graph. Then FP16 and INT8 of the model: build, layer audit, mask agreement with ONNX Runtime,
-scores on --data, engine and frame-to-mask times with and without graphs against a bare enqueue loop (and against torch
-where it is and --run names a run), a soak, a cold start. A step that fails is reported and the next one still runs;
-exit code 1 says that some step failed or missed its bar.
+run and captured as a graph. Then FP16 and INT8 of each model, of the whole zoo by default: build, layer audit, mask
+agreement with ONNX Runtime, scores on --data, engine and frame-to-mask times with and without graphs against a bare
+enqueue loop, which of the two precisions is faster in one interleaved run, a soak, a cold start; INT8 without Q/DQ
+nodes where the runtime has it, by our ranges and by NVIDIA's two calibrators; and the network in torch (eager,
+compiled, FP16) where torch is. A step that fails is reported and the next one still runs; exit code 1 says that some
+step failed or missed its bar.
 
-MODEL may be zoo:NAME. Without a GPU the same script runs on the simulated one, as
-tests/backend/nvidia/simulated/README.md says, and its report says so.
+Without a GPU the same script runs on the simulated one, as tests/backend/nvidia/simulated/README.md says, and its
+report says so.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from typing import Any
 import msgspec
 import numpy as np
 from gpu_report import markdown
+from gpu_subject import Subject, read_frames, torch_network
 
-from edgeseg.backend import get_builder, open_onnx
+from edgeseg.backend import device_of, get_builder, open_onnx
 from edgeseg.backend.nvidia.audit import audit, kernels_from_inspector
 from edgeseg.backend.nvidia.cuda import CudaDriver
 from edgeseg.backend.nvidia.loading import LoadedEngine
@@ -37,21 +40,18 @@ from edgeseg.core.clock import now_ns, wall_iso
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.metrics import series_ms
-from edgeseg.core.resize import Resizer
-from edgeseg.core.types import U8, EngineSpec, Precision, Size
-from edgeseg.core.workspace import resolve_model, shipped_ranges
+from edgeseg.core.types import U8, EngineSpec, Precision
+from edgeseg.core.workspace import zoo_names
 from edgeseg.data import open_dataset
-from edgeseg.graph import apply_forms, fix_frame_size, load_model, make_variant, read_meta, save_model
-from edgeseg.graph.forms import Forms
+from edgeseg.graph import fix_frame_size, load_model, make_variant, read_meta, save_model
 from edgeseg.graph.sample import sample_model
-from edgeseg.measure import evaluate_runner, measure_runner
-from edgeseg.quant import calibrate, load_ranges, quantize
-from edgeseg.quant.placement import get_placement
+from edgeseg.measure import WarmUpRule, compare_runners, evaluate_runner, measure_runner
 
 # what issue 5 asks for on a device
 AGREEMENT = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.995, "int8": 0.985}
 INT8_DROP_POINTS = 0.5
 OVERHEAD_RATIO, OVERHEAD_MS = 1.05, 0.15
+SMOKE_S = 120.0
 SMOKE_SIZE = (64, 96)
 STREET = "street:seed=3,frames=32"
 
@@ -86,50 +86,12 @@ class Check:
         return met
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is checked: a model at a size, by a backend, on frames."""
-
-    backend: str
-    model: Path
-    size: tuple[int, int]
-    frames: list[U8]
-    options: argparse.Namespace
-    folder: Path
-
-    def artefact(self, precision: Precision) -> Path:
-        """The exact ONNX file that an engine of this precision is built from."""
-        builder = get_builder(self.backend)
-        variant = builder.variant  # type: ignore[attr-defined]
-        model = fix_frame_size(load_model(self.model), self.size)
-        if precision == "int8":
-            name = (
-                "nvidia-typed" if variant == "typed" else "nvidia-8" if builder.version.startswith("8.") else "nvidia"
-            )
-            model = quantize(model, self._ranges(), get_placement(name))
-        if variant == "typed" and precision == "bf16":
-            model = apply_forms(model, Forms(transposed="shuffle"))
-        file = self.folder / f"{precision}.onnx"
-        save_model(file, make_variant(model, variant, precision))
-        return file
-
-    def _ranges(self) -> Any:
-        beside = shipped_ranges(self.options.model)
-        if beside is not None:
-            return load_ranges(beside)
-        return calibrate(load_model(self.model), self.options.frames, count=16)
-
-    def spec(self, artefact: Path, precision: Precision, **options: Any) -> EngineSpec:
-        """What a backend opens."""
-        meta = read_meta(load_model(artefact))
-        return EngineSpec(frame_size=self.size, precision=precision, classes=meta.classes, options=options)
-
-
 # ---------------------------------------------------------------- smoke
 
 
 def smoke(check: Check, backend: str, folder: Path) -> None:
     """Everything that must work before a long run is worth starting."""
+    begin_ns = now_ns()
     with check.step("smoke") as found:
         cuda = CudaDriver()
         cuda.open()
@@ -149,14 +111,17 @@ def smoke(check: Check, backend: str, folder: Path) -> None:
         with builder.open(folder / built.file, spec) as runner, runner.infer(frame) as output:
             found["graph"], found["io"] = runner.graph, runner.io  # type: ignore[attr-defined]
             found["ran"] = list(output.mask_nhw.shape)
+        seconds = (now_ns() - begin_ns) / 1e9
+        check.bar(seconds <= SMOKE_S, f"the smoke test took {seconds:.0f} s, allowed {SMOKE_S:.0f}")
 
 
 # ---------------------------------------------------------------- one precision
 
 
-def check_precision(check: Check, subject: Subject, precision: Precision, reference: dict[str, Any]) -> None:
+def check_precision(
+    check: Check, subject: Subject, precision: Precision, results: dict[str, Any], reference: dict[str, Any]
+) -> None:
     """Build one engine and measure all there is to measure."""
-    results = check.report["engines"].setdefault(precision, {})
     builder = get_builder(subject.backend)
     folder = subject.folder / precision
     folder.mkdir(exist_ok=True)
@@ -217,7 +182,7 @@ def time_engine(
     for name, options in (("graph", {"cuda_graph": True}), ("no_graph", {"cuda_graph": False})):
         with check.step(f"times_{name}", results) as found:
             runner = builder.open(plan, subject.spec(artefact, precision, **options))
-            samples = measure_runner(runner, subject.frames, duration_s=seconds)
+            samples = measure_runner(runner, subject.frames, duration_s=seconds, rule=rule(seconds))
             found["engine_ms"] = msgspec.to_builtins(series_ms(samples.engine_ns))
             found["frame_to_mask_ms"] = msgspec.to_builtins(series_ms(samples.call_ns))
             found["stable"] = samples.stable
@@ -229,6 +194,11 @@ def time_engine(
             found["frame_to_mask_ms"], found["allowed_ms"] = ours, round(allowed, 4)
             text = f"{precision} frame to mask takes {ours:.3f} ms at the median, allowed {allowed:.3f}"
             found["met"] = check.bar(ours <= allowed, text)
+
+
+def rule(seconds: float) -> WarmUpRule:
+    """A rehearsal of a fraction of a second is not warmed up for several."""
+    return WarmUpRule() if seconds >= 1 else WarmUpRule(window_s=seconds / 10, limit_s=seconds)
 
 
 def bare_loop(subject: Subject, precision: Precision, plan: Path) -> dict[str, float]:
@@ -297,25 +267,74 @@ def soak(check: Check, subject: Subject, plan: Path, spec: EngineSpec, results: 
         found["met"] = check.bar(end == after_100, f"device memory moved by {after_100 - end} bytes in the soak")
 
 
-# ---------------------------------------------------------------- torch
+# ---------------------------------------------------------------- comparisons
 
 
-def time_torch(check: Check, subject: Subject) -> None:
+def compare_precisions(check: Check, subject: Subject, results: dict[str, Any]) -> None:
+    """Which engine is faster, and by how much, from one interleaved run."""
+    engines = results["engines"]
+    built = [name for name in engines if "report" in engines[name].get("build", {})]
+    if len(built) < 2:
+        return
+    with check.step("faster", results) as found:
+        builder = get_builder(subject.backend)
+        runners = {}
+        for name in built:
+            folder = subject.folder / name
+            spec = subject.spec(subject.folder / f"{name}.onnx", name)  # type: ignore[arg-type]
+            runners[name] = builder.open(folder / "engine.plan", spec)
+        compared = compare_runners(
+            runners, subject.frames, duration_s=subject.options.seconds, rule=rule(subject.options.seconds)
+        )
+        for name in built[1:]:
+            ratio, interval = compared.ratio(name, built[0])
+            found[f"{name}_over_{built[0]}"] = {"ratio": round(ratio, 4), "ci95": [round(x, 4) for x in interval]}
+
+
+def check_implicit(check: Check, subject: Subject, results: dict[str, Any]) -> None:
+    """INT8 without Q/DQ nodes, by our ranges and by NVIDIA's calibrators: TensorRT 10 and older alone."""
+    with check.step("implicit", results) as found:
+        if "int8" not in subject.options.precisions or not subject.weakly_typed:
+            found["skipped"] = "INT8 was not asked for, or this runtime knows Q/DQ nodes alone"
+            return
+        builder, artefact = get_builder(subject.backend), subject.artefact("fp32")
+        batches = [frame[None] for frame in subject.frames]
+        ways: dict[str, dict[str, Any]] = {"ranges": {"ranges": subject.symmetric_ranges()}}
+        ways |= {kind: {"frames": batches} for kind in ("entropy", "minmax")}
+        for name, given in ways.items():
+            with check.step(name, found) as one:
+                folder = subject.folder / f"implicit-{name}"
+                folder.mkdir(exist_ok=True)
+                extra = {"calibrator": name} if name in ("entropy", "minmax") else {}
+                spec = subject.spec(artefact, "int8", implicit=True, **extra)
+                built = builder.build(artefact, folder, spec, **given)
+                one["layers"] = dict(built.layers)
+                plan = folder / built.file
+                with open_onnx(artefact, subject.size) as exact, builder.open(plan, spec) as runner:
+                    one["pixels"] = agreement(runner, exact, subject.frames)
+                seconds = subject.options.seconds
+                samples = measure_runner(
+                    builder.open(plan, spec), subject.frames, duration_s=seconds, rule=rule(seconds)
+                )
+                one["engine_ms"] = msgspec.to_builtins(series_ms(samples.engine_ns))
+                if subject.options.data:
+                    one["miou"] = evaluate(builder.open(plan, spec), subject.options.data)
+
+
+def time_torch(check: Check, subject: Subject, results: dict[str, Any]) -> None:
     """The same network in torch on the same GPU, eager and compiled, FP16."""
-    with check.step("torch") as found:
+    with check.step("torch", results) as found:
         try:
             import torch
         except ImportError:
             found["skipped"] = "torch is not installed"
             return
-        if not subject.options.run or not torch.cuda.is_available():
+        network = torch_network(subject)
+        if network is None or not torch.cuda.is_available():
             found["skipped"] = "no --run" if torch.cuda.is_available() else "torch sees no GPU"
             return
-        from edgeseg.model import load_run
-
-        model = load_run(subject.options.run).model.cuda().half().to(memory_format=torch.channels_last)
-        stride = model.stride
-        height, width = (-(-side // stride) * stride for side in subject.size)
+        model = network.cuda().half().to(memory_format=torch.channels_last)
+        height, width = (-(-side // model.stride) * model.stride for side in subject.size)
         x = torch.zeros(1, 3, height, width, device="cuda", dtype=torch.half).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             for name, call in (("eager", model), ("compiled", torch.compile(model, mode="max-autotune"))):
@@ -334,20 +353,21 @@ def time_torch(check: Check, subject: Subject) -> None:
 # ---------------------------------------------------------------- the run
 
 
-def read_frames(spec: str, size: Size, count: int = 16) -> list[U8]:
-    """The first frames of a data set, at frame size."""
-    dataset = open_dataset(spec, "val")
-    frames = []
-    for index in range(min(len(dataset), count)):
-        image = dataset[index].image_hwc
-        resizer = Resizer((image.shape[0], image.shape[1]), size)
-        frames.append(resizer.to_frame(image, np.empty((*size, 3), np.uint8)).copy())
-    return frames
+def check_model(check: Check, subject: Subject) -> None:
+    """Everything about one model."""
+    results: dict[str, Any] = {"engines": {}}
+    check.report["models"][subject.name] = results
+    reference = {"open": lambda: open_onnx(subject.model, subject.size)}
+    for precision in subject.options.precisions:
+        check_precision(check, subject, precision, results["engines"].setdefault(precision, {}), reference)
+    compare_precisions(check, subject, results)
+    check_implicit(check, subject, results)
+    time_torch(check, subject, results)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="zoo:edge-s")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="ONNX files or zoo:NAME; by default the whole zoo")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend", choices=["tensorrt", "tensorrt_rtx"], default="tensorrt")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16", "fp16", "int8"], default=["fp16", "int8"])
@@ -365,19 +385,20 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     height, width = (int(side) for side in options.size.split("x"))
-    check = Check({"created": wall_iso(), "command": " ".join(["tools/gpu_check.py", *sys.argv[1:]]), "engines": {}})
-    check.report["machine"] = msgspec.to_builtins(fingerprint())
+    check = Check({"created": wall_iso(), "command": " ".join(["tools/gpu_check.py", *sys.argv[1:]]), "models": {}})
+    with check.step("machine") as machine:
+        machine.update(msgspec.to_builtins(fingerprint()))
+        machine.update(msgspec.to_builtins(device_of(get_builder(options.backend), fingerprint())))
     with tempfile.TemporaryDirectory(prefix="edgeseg-gpu-check-") as name:
         folder = Path(name)
         smoke(check, options.backend, folder)
         check.report["simulated"] = "no hardware" in check.report["smoke"].get("gpu", {}).get("name", "")
         if not check.failures and not options.smoke_only:
             frames = read_frames(options.frames, (height, width))
-            subject = Subject(options.backend, resolve_model(options.model), (height, width), frames, options, folder)
-            reference = {"open": lambda: open_onnx(subject.model, subject.size)}
-            for precision in options.precisions:
-                check_precision(check, subject, precision, reference)
-            time_torch(check, subject)
+            for number, model in enumerate(options.models or [f"zoo:{item}" for item in zoo_names()]):
+                scratch = folder / str(number)
+                scratch.mkdir()
+                check_model(check, Subject(model, options.backend, (height, width), frames, options, scratch))
     check.report["failures"] = check.failures
     encoded = msgspec.json.encode(check.report, enc_hook=str)
     write_bytes(options.out / "gpu_check.json", msgspec.json.format(encoded, indent=2) + b"\n")

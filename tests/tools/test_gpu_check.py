@@ -27,7 +27,7 @@ def run(
         "--size",
         "40x56",
         "--seconds",
-        "0.2",
+        "0.1",
         "--loops",
         "20",
         "--soak",
@@ -39,8 +39,8 @@ def run(
         [sys.executable, str(ROOT / "tools" / "gpu_check.py"), str(model), "--out", str(out), *small, *arguments],
         env={
             **os.environ,
-            "PYTHONPATH": str(SIMULATED),
-            "EDGESEG_SIMULATED_TRT": "10.3.0",
+            "PYTHONPATH": os.pathsep.join([str(SIMULATED), str(ROOT)]),
+            "EDGESEG_SIMULATED_TRT": version,
             "EDGESEG_CACHE": str(tmp_path / "cache"),
             "OMP_NUM_THREADS": "1",
             **environment,
@@ -55,20 +55,35 @@ def run(
     return done.returncode, json.loads(file.read_text()), (out / "gpu_check.md").read_text()
 
 
-def test_every_step_runs_end_to_end(tmp_path: Path) -> None:
-    _, report, page = run(tmp_path, "--precisions", "fp16", "int8")
+@pytest.mark.parametrize(("version", "precisions"), [("8.6.1", ["fp16", "int8"]), ("11.4.0.106", ["int8"])])
+def test_every_step_runs_end_to_end(tmp_path: Path, version: str, precisions: list[str]) -> None:
+    """Of both kinds of runtime: precision by flags, and by tensors. A step that fails would fail on hardware too."""
+    _, report, page = run(tmp_path, "--precisions", *precisions, version=version)
     assert report["simulated"] is True
     assert "nothing ran on hardware" in page
     assert report["smoke"]["graph"] == "own"
-    for precision in ("fp16", "int8"):
-        found = report["engines"][precision]
+    assert report["smoke"]["gpu"]["compute_capability"] == report["machine"]["compute_capability"] == "8.9"
+    (results,) = report["models"].values()
+    for precision in precisions:
+        found = results["engines"][precision]
         assert found["agreement"]["pixels"] == 1.0
         assert found["soak"]["met"] is True
         assert found["cold_start"]["ms"] > 0
         assert found["times_graph"]["engine_ms"]["n"] > 0
         assert found["bare"]["captured"] is True
-        assert "error" not in json.dumps({key: value for key, value in found.items() if key != "audit"})
-    assert "skipped" in report["torch"]
+        assert found["times_no_graph"]["frame_to_mask_ms"]["p50"] > 0
+        assert "error" not in json.dumps(found)
+        assert f"| {precision} | 1 |" in page
+    if len(precisions) > 1:
+        assert results["faster"]["int8_over_fp16"]["ratio"] > 0
+        assert "int8 over fp16, interleaved" in page
+    if version.startswith("8."):
+        for way in ("ranges", "entropy", "minmax"):
+            assert results["implicit"][way]["pixels"] == 1.0
+            assert f"without Q/DQ nodes, {way}: agreement 1" in page
+    else:
+        assert "Q/DQ nodes alone" in results["implicit"]["skipped"]
+    assert "skipped" in results["torch"]
     # times of a simulation decide nothing: only its time bars may be missed
     assert all("at the median" in failure for failure in report["failures"])
 
@@ -79,7 +94,7 @@ def test_every_step_runs_end_to_end(tmp_path: Path) -> None:
 )
 def test_the_smoke_comes_first_and_its_failure_ends_it(tmp_path: Path, environment: dict[str, str], words: str) -> None:
     code, report, page = run(tmp_path, "--smoke-only", **environment)
-    assert report["engines"] == {}
+    assert report["models"] == {}
     assert code == (1 if words else 0)
     assert words in " ".join(report["failures"])
     assert words in page

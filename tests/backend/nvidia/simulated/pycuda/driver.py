@@ -42,8 +42,9 @@ class Context:
     @staticmethod
     def pop() -> None:
         GPU.use("pop")
-        GPU.contexts -= 1
-        GPU.thread = None
+        GPU.contexts -= 1  # contexts are a stack: with two runners open, the other's is current again
+        if GPU.contexts == 0:
+            GPU.thread = None
 
 
 class Device:
