@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -123,3 +124,61 @@ def test_python_of_the_venv_is_this_one(venv_without_torch: Path) -> None:
     done = run_in(venv_without_torch, "-c", "import sys, numpy; print(sys.version_info[:2])")
     assert done.stdout.strip() == str(sys.version_info[:2])
     assert run_in(venv_without_torch, "-c", "import torch").returncode != 0
+
+
+@pytest.fixture(scope="module")
+def venv_that_trains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with torch, torchvision, safetensors, what edgeseg always needs, and what those need."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next(folder.glob("lib/python3*/site-packages"))
+    wanted = with_needs(["torch", "torchvision", "safetensors", *PROJECT["dependencies"]])
+    for distribution in map(importlib.metadata.distribution, sorted(wanted)):
+        for item in {path.parts[0] for path in distribution.files or () if path.parts[0] not in ("..", "__pycache__")}:
+            if not (site / item).exists():
+                (site / item).symlink_to(distribution.locate_file(item))
+    (site / "edgeseg.pth").write_text(str(ROOT))
+    return folder / "bin" / "python"
+
+
+def with_needs(requirements: list[str]) -> set[str]:
+    """Installed distributions of some requirements and all that they need."""
+    todo, seen = list(requirements), set()
+    while todo:
+        name = name_of(todo.pop())
+        if name in seen:
+            continue
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another platform or Python
+        seen.add(name)
+        todo += [need for need in needs if "extra ==" not in need]
+    return seen
+
+
+def test_a_packed_file_is_learned_from_with_torch_alone(venv_that_trains: Path, tmp_path: Path) -> None:
+    """As on a GPU machine that has torch and nothing of ours: no OpenCV, onnx, onnxruntime, OpenVINO or TensorBoard."""
+    absent = ("cv2", "onnx", "onnxruntime", "openvino", "tensorboard", "matplotlib")
+    code = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
+    assert run_in(venv_that_trains, "-c", code, *absent).stdout.strip() == "[]"
+    packed, out = tmp_path / "street.packed", tmp_path / "run"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "edgeseg", "data", "pack", "street:seed=1,frames=8,size=64x96"),
+            *("--out", str(packed)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    words = ["-m", "edgeseg", "train", "--data", f"packed:{packed}", "--model", "edge-s", "--out", str(out)]
+    words += ["--epochs", "1", "--batch", "4", "--device", "cpu", "--json"]
+    trained = run_in(venv_that_trains, *words)
+    assert trained.returncode == 0, trained.stderr
+    assert "TensorBoard is not installed" in trained.stderr
+    names = {file.name for file in out.iterdir()}
+    assert {"config.toml", "weights.safetensors", "checkpoint", "metrics.jsonl", "frames", "done.json"} <= names
+    assert "tensorboard" not in names

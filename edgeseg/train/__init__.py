@@ -29,7 +29,7 @@ def train_model(request: TrainRequest, progress: Progress | None = None) -> Path
         EdgesegError: The training diverged.
         KeyboardInterrupt: Stopped; the checkpoint holds the last finished step.
     """
-    require("torch", "torchvision", "safetensors", "tensorboard", "PIL", what="edgeseg train")
+    require("torch", "torchvision", "safetensors", "PIL", what="edgeseg train")
     from edgeseg.train.request import kind_of
 
     kind = kind_of(request)
@@ -58,7 +58,7 @@ def pretrain_model(request: TrainRequest, progress: Progress | None = None) -> P
         DataError: Frames that cannot be used, too few of them, or a full disk.
         KeyboardInterrupt: Stopped; the checkpoint holds the last finished step.
     """
-    require("torch", "torchvision", "safetensors", "tensorboard", "PIL", what="edgeseg pretrain")
+    require("torch", "torchvision", "safetensors", "PIL", what="edgeseg pretrain")
     from edgeseg.train import pretrain
 
     return pretrain.pretrain(request, progress or Silent())

@@ -191,7 +191,7 @@ def _both(inputs: Sequence[Operand]) -> tuple[Tensor, Tensor]:
 
 def _conv(node: Node, inputs: Sequence[Operand]) -> Tensor:
     x, weight = _both(inputs)
-    bias = _tensor(inputs[2]) if len(inputs) > 2 else None
+    bias = _tensor(inputs[2], x) if len(inputs) > 2 else None
     top, left, bottom, right = node.attrs.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right):
         x, top, left = functional.pad(x, (left, right, top, bottom)), 0, 0
@@ -201,7 +201,7 @@ def _conv(node: Node, inputs: Sequence[Operand]) -> Tensor:
 
 def _conv_transpose(node: Node, inputs: Sequence[Operand]) -> Tensor:
     x, weight = _both(inputs)
-    bias = _tensor(inputs[2]) if len(inputs) > 2 else None
+    bias = _tensor(inputs[2], x) if len(inputs) > 2 else None
     pads = node.attrs.get("pads", [0, 0, 0, 0])
     strides, group = node.attrs.get("strides", [1, 1]), node.attrs.get("group", 1)
     return functional.conv_transpose2d(x, weight, bias, strides, pads[:2], groups=group)

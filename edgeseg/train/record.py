@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from edgeseg.core.artefacts import atomic_folder, disk_errors, write_bytes, write_text
+from edgeseg.core.deps import probe_package
+from edgeseg.core.log import get_logger
 from edgeseg.core.types import Classes
 from edgeseg.data.masks import write_index_png
 from edgeseg.train.corpus import Corpus
 from edgeseg.train.parts import Pictures
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_LOG = get_logger(__name__)
 
 FRAMES = 8  # for export's parity check
 PICTURES = 4  # rows of the picture grid
@@ -44,7 +51,7 @@ def write_done(run: Path, summary: Mapping[str, object]) -> None:
 
 
 class Recorder:
-    """Metrics of a run, one JSON line an epoch, mirrored to TensorBoard.
+    """Metrics of a run, one JSON line an epoch, mirrored to TensorBoard where it is installed.
 
     Args:
         run: The run folder.
@@ -56,7 +63,7 @@ class Recorder:
         kept = [line for line in read_metrics(run) if _epoch(line) <= epoch]
         write_text(self._file, "".join(_line(line) for line in kept))
         with disk_errors(self._file):
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=epoch + 1 if epoch else None)
+            self._board = _open_board(run / "tensorboard", purge_step=epoch + 1 if epoch else None)
 
     def __enter__(self) -> Recorder:
         return self
@@ -64,12 +71,15 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
     def epoch(self, metrics: Mapping[str, object]) -> None:
         """Record one epoch; `metrics["epoch"]` counts from 1."""
         with disk_errors(self._file), self._file.open("a", encoding="utf-8") as file:
             file.write(_line(metrics))
+        if self._board is None:
+            return
         step = _epoch(metrics)
         for name, value in metrics.items():
             if isinstance(value, (int, float)) and name != "epoch":
@@ -78,8 +88,21 @@ class Recorder:
 
     def pictures(self, found: Pictures, epoch: int) -> None:
         """Show a grid, its rows under each other."""
+        if self._board is None:
+            return
         height, width = (min(row.shape[axis] for row in found.rows) for axis in (1, 2))
         self._board.add_image(found.tag, torch.cat([row[:, :height, :width] for row in found.rows], dim=1), epoch)
+
+
+def _open_board(folder: Path, *, purge_step: int | None) -> SummaryWriter | None:
+    """TensorBoard's writer; None where it is not installed: a run is complete without its pictures."""
+    found = probe_package("tensorboard")
+    if not found.ok:
+        _LOG.warning("TensorBoard is not installed: metrics.jsonl has the figures; try: %s", found.remedy)
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def colour_ids(ids_hw: Tensor, classes: Classes) -> Tensor:
