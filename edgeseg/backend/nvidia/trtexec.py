@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import onnx
+
 from edgeseg.backend.onnx_model import check_model
 from edgeseg.backend.options import resolve_options
 from edgeseg.core.artefacts import atomic_file, write_text
@@ -31,7 +33,15 @@ _SILENT = Silent()
 _FLAGS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("--fp16",), "int8": ("--fp16", "--int8")}
 
 
-def trtexec_line(model: str, plan: str, precision: Precision, *, workspace_mb: int = 1024, cache: str = "") -> str:
+def trtexec_line(
+    model: str,
+    plan: str,
+    precision: Precision,
+    *,
+    workspace_mb: int = 1024,
+    cache: str = "",
+    float_layers: Sequence[str] = (),
+) -> str:
     """The line that builds a plan with TensorRT 8.5, and times it with transfers and a CUDA graph.
 
     Args:
@@ -40,6 +50,7 @@ def trtexec_line(model: str, plan: str, precision: Precision, *, workspace_mb: i
         precision: `fp32`, `fp16` or `int8`.
         workspace_mb: Scratch memory; on a board it is everybody's.
         cache: Calibration cache, for INT8 without Q/DQ nodes.
+        float_layers: Layers that are kept in FP32 where the precision would allow less.
 
     Raises:
         CapabilityError: TensorRT 8 has no bfloat16.
@@ -54,6 +65,9 @@ def trtexec_line(model: str, plan: str, precision: Precision, *, workspace_mb: i
     words = [TRTEXEC, f"--onnx={model}", f"--saveEngine={plan}", *_FLAGS[precision]]
     if cache:
         words.append(f"--calib={cache}")
+    if float_layers and precision != "fp32":
+        words.append("--precisionConstraints=prefer")
+        words.append("--layerPrecisions=" + ",".join(f"{name}:fp32" for name in float_layers))
     words += [
         f"--memPoolSize=workspace:{workspace_mb}",
         f"--timingCacheFile={PurePosixPath(plan).with_suffix('.timing')}",
@@ -62,6 +76,18 @@ def trtexec_line(model: str, plan: str, precision: Precision, *, workspace_mb: i
         "--useSpinWait",
     ]
     return shlex.join(words)
+
+
+def norm_layers(model: onnx.ModelProto) -> list[str]:
+    """Layers of layer norms that are written in parts: in FP16 their squares overflow, and 8.5 runs them so.
+
+    From 8.6 on the norm is one node, whose statistics TensorRT computes in FP32 by itself.
+    """
+    end = ".variance"
+    roots = {
+        node.name[: -len(end)] for node in model.graph.node if node.op_type == "ReduceMean" and node.name.endswith(end)
+    }
+    return [node.name for node in model.graph.node if node.name.rpartition(".")[0] in roots]
 
 
 class TrtexecBuilder:
@@ -80,8 +106,14 @@ class TrtexecBuilder:
         """
         del progress
         options = resolve_options(spec.options, {"workspace_mb": 1024}, backend=self.name)
-        check_model(model, spec)
-        line = trtexec_line(MODEL_FILE, PLAN_FILE, spec.precision, workspace_mb=int(options["workspace_mb"]))
+        proto = check_model(model, spec)
+        line = trtexec_line(
+            MODEL_FILE,
+            PLAN_FILE,
+            spec.precision,
+            workspace_mb=int(options["workspace_mb"]),
+            float_layers=norm_layers(proto),
+        )
         with atomic_file(folder / MODEL_FILE) as temporary:
             shutil.copyfile(model, temporary)
         # the script's own variables go where the plain line has the names

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgeseg.backend.nvidia.trtexec import TRTEXEC, TrtexecBuilder, trtexec_line
+from edgeseg.backend.nvidia.trtexec import TRTEXEC, TrtexecBuilder, norm_layers, trtexec_line
 from edgeseg.core.errors import CapabilityError
 from edgeseg.core.types import EngineSpec
 
@@ -51,3 +51,17 @@ def test_the_bundle_of_a_board_that_edgeseg_does_not_run_on_is_the_graph_and_a_s
         assert f"--timingCacheFile={plan}.timing" in done.stdout
     with pytest.raises(CapabilityError, match=r"build_plan\.sh"):
         builder.open(folder / built.file, fp16)
+
+
+def test_a_layer_norm_in_parts_stays_in_fp32() -> None:
+    """8.5 has no importer for the node, and computes the parts' squares in FP16 where it may: they overflow."""
+    from edgeseg.graph import fix_frame_size, make_variant
+    from edgeseg.graph.sample import sample_model
+
+    parts = norm_layers(make_variant(fix_frame_size(sample_model(norm="layer"), (64, 96)), "jetpack5", "fp16"))
+    assert {name.rpartition(".")[2] for name in parts} >= {"mean", "centred", "square", "variance", "root", "normal"}
+    line = trtexec_line("m.onnx", "e.plan", "fp16", float_layers=parts)
+    assert "--precisionConstraints=prefer" in line
+    assert f"{parts[0]}:fp32,{parts[1]}:fp32" in line
+    assert "layerPrecisions" not in trtexec_line("m.onnx", "e.plan", "fp32", float_layers=parts)
+    assert norm_layers(make_variant(fix_frame_size(sample_model(norm="batch"), (64, 96)), "jetpack5", "fp16")) == []
