@@ -3,7 +3,8 @@
     python tools/soak_live.py ENGINE paced  [--seconds 300]    30 Hz from memory, no sinks
     python tools/soak_live.py ENGINE watched                   the same, with overlay video and one web viewer
     python tools/soak_live.py ENGINE slow                      the camera three times as fast as the engine
-    python tools/soak_live.py ENGINE soak   [--seconds 1800]   30 Hz, every sink: memory, threads, descriptors
+    python tools/soak_live.py ENGINE soak   [--seconds 1800]   30 Hz, every sink but a window and ROS 2: memory,
+                                                               threads, descriptors
 
 ENGINE is a bundle, zoo:NAME, an ONNX file, or null:MS, which only waits (simulated). One JSON object on stdout.
 """
@@ -31,6 +32,7 @@ from edgeseg.live.engine import open_engine
 from edgeseg.live.pipeline import Pipeline
 from edgeseg.live.request import LiveRequest, LoadedEngine
 from edgeseg.live.summary import LiveSummary, summarise
+from edgeseg.sinks.flicker import FlickerSink
 from edgeseg.sinks.masks import MasksSink
 from edgeseg.sinks.mcap import RecordSink
 from edgeseg.sinks.ring import RingSink
@@ -41,7 +43,17 @@ from edgeseg.sources.memory import MemorySource
 _RATE_HZ = 30.0
 _SIZE = (360, 480)
 _SETTLE_S = 300.0  # memory is judged after so long, or after a quarter of a shorter run
-_VIEWER = "import sys, urllib.request\nwith urllib.request.urlopen(sys.argv[1]) as s:\n while s.read(65536): pass"
+_VIEWER = """
+import sys, threading, time, urllib.request
+def scrape():
+    while True:
+        urllib.request.urlopen(sys.argv[1] + "metrics").read()
+        time.sleep(5)
+threading.Thread(target=scrape, daemon=True).start()
+with urllib.request.urlopen(sys.argv[1] + "stream?camera=0&view=overlay") as s:
+    while s.read(65536):
+        pass
+"""
 _CLASSES = Classes(
     names=tuple(f"class-{i}" for i in range(11)), palette_rgb=tuple((20 * i, 255 - 20 * i, 90) for i in range(11))
 )
@@ -77,6 +89,7 @@ def run(
             MasksSink(folder / "masks"),
             RecordSink(folder / "o.mcap"),
             RingSink(str(folder / "ring")),
+            FlickerSink(),
             web,
         ],
     }
@@ -109,7 +122,7 @@ class Watch:
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
         self._rows.append(((now_ns() - self._start_ns) / 1e9, resident, threading.active_count(), descriptors))
-        for file in list(self._folder.glob("masks/*.png")):
+        for file in list(self._folder.glob("masks/[!.]*.png")):  # not those that are being written
             file.unlink(missing_ok=True)
 
     def report(self) -> dict[str, object]:
@@ -162,8 +175,8 @@ def _figures(summary: LiveSummary, pipeline: Pipeline) -> dict[str, object]:
 
 @contextmanager
 def _viewer(url: str) -> Iterator[None]:
-    """A browser's part, in a process of its own: reads the overlay as fast as it comes."""
-    process = subprocess.Popen([sys.executable, "-c", _VIEWER, f"{url}stream?camera=0&view=overlay"])
+    """A browser's part and Prometheus's, in a process of their own: reads the overlay as fast as it comes."""
+    process = subprocess.Popen([sys.executable, "-c", _VIEWER, url])
     try:
         yield
     finally:
