@@ -131,7 +131,21 @@ def _opencv() -> list[Availability]:
             build, "FFMPEG", "FFmpeg", "install the opencv-python wheel, or FFmpeg for the distribution's OpenCV"
         ),
         _build_flag(build, "GStreamer", "GStreamer", _GSTREAMER_REMEDY),
+        _encoder(),
     ]
+
+
+def _encoder() -> Availability:
+    """Listed, not tried: that takes seconds, and `live --save` does it."""
+    from edgeseg.sinks.encoder import present
+
+    found = [encoder.name for encoder in present(".mp4", (720, 1280))]
+    return Availability(
+        "video encoder in hardware",
+        bool(found),
+        ", ".join(found) or "none: overlay videos are encoded in software",
+        "an OpenCV with GStreamer and the board's encoder elements, or /dev/dri",
+    )
 
 
 def _build_flag(build: str, key: str, name: str, remedy: str) -> Availability:

@@ -93,7 +93,9 @@ def compare(engine: str, video: Path, rounds: int, frames: int) -> dict[str, flo
             keep("one thread + overlay frames/s", _one_thread(make(False), video, frames, Path(folder) / "one.mp4"))
             sinks = [VideoSink(Path(folder) / "live.mp4")]
             keep("edgeseg live + overlay frames/s", _live(make(True), video, frames, sinks))
-    return {"cores": cores, **{name: statistics.median(values) for name, values in measured.items()}}
+    ratios = measured["edgeseg live / ideal"]
+    spread = {"edgeseg live / ideal, lowest round": min(ratios), "edgeseg live / ideal, highest round": max(ratios)}
+    return {"cores": cores, **{name: statistics.median(values) for name, values in measured.items()}, **spread}
 
 
 def _runner_maker(engine: str, size: tuple[int, int]) -> Callable[[bool], Runner]:

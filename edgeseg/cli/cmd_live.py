@@ -127,7 +127,8 @@ def _show(ui: Ui, summary: LiveSummary) -> None:
         [(name, _ms(series.p50), _ms(series.p99), _ms(series.max)) for name, series in shown],
     )
     for sink in summary.sinks:
-        ui.say(f"{sink.name}: {sink.written} written, {sink.dropped} dropped{' ' + sink.failed if sink.failed else ''}")
+        name = f"{sink.name} ({sink.note})" if sink.note else sink.name
+        ui.say(f"{name}: {sink.written} written, {sink.dropped} dropped{' ' + sink.failed if sink.failed else ''}")
     for camera in summary.cameras:
         if camera.flicker is not None:
             ui.say(f"flicker of {camera.uri}: {camera.flicker:.3%} of the still pixels change class a frame")

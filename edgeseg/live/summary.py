@@ -33,12 +33,13 @@ class CameraSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One sink: results that it took, results that it was too slow for, and how it failed."""
+    """One sink: results that it took, results that it was too slow for, how it failed, and what it says of itself."""
 
     name: str
     written: int
     dropped: int
     failed: str = ""
+    note: str = ""
 
 
 class LiveSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +108,7 @@ def summarise(pipeline: Pipeline) -> LiveSummary:
                 written=worker.written,
                 dropped=worker.dropped,
                 failed=str(worker.failed) if worker.failed else "",
+                note=str(getattr(worker.sink, "note", "")),
             )
             for worker in pipeline.workers
         ),

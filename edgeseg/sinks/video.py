@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 
 from edgeseg.core.artefacts import atomic_file
 from edgeseg.core.errors import DataError, RequestError
+from edgeseg.core.log import get_logger
 from edgeseg.core.types import U8, Classes, Result, SinkContext, Size
+from edgeseg.sinks.encoder import SOFTWARE, Encoder, choose_encoder, count_frames, software
 from edgeseg.sinks.overlay import OverlayPainter
 
-_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 _DEFAULT_RATE_HZ = 30.0
 _LOOK_AT_DISK = 32  # frames between two looks at the free space: OpenCV's writer says nothing when it runs out
 _LEAST_FREE = 64 << 10
+_log = get_logger(__name__)
 
 
 class VideoSink:
@@ -32,24 +35,34 @@ class VideoSink:
     lossless = True
 
     def __init__(self, path: Path) -> None:
-        if path.suffix.lower() not in _CODECS:
-            raise RequestError("cannot write such a video", value=path, allowed=f"files named {', '.join(_CODECS)}")
+        if path.suffix.lower() not in SOFTWARE:
+            raise RequestError("cannot write such a video", value=path, allowed=f"files named {', '.join(SOFTWARE)}")
         if path.is_dir():
             raise RequestError("the video file is a folder", value=path, allowed="a file")
         self._path = path
         self._files: list[_File] = []
+        self._encoders: dict[Size, Encoder] = {}
+
+    @property
+    def note(self) -> str:
+        """How it is encoded, for the summary."""
+        return ", ".join(sorted({encoder.name for encoder in self._encoders.values()}))
 
     def open(self, context: SinkContext) -> None:
-        """Prepare one file a camera; nothing is written before the first picture."""
+        """Prepare one file a camera, and find the encoder; nothing is written before the first picture."""
         many = len(context.cameras) > 1
         self._files = [
             _File(
                 self._path.with_stem(f"{self._path.stem}-{number}") if many else self._path,
                 info.rate_hz or _DEFAULT_RATE_HZ,
                 context.classes,
+                self._encoder,
             )
             for number, info in enumerate(context.cameras)
         ]
+        for info in context.cameras:
+            if min(info.size):  # of a camera that is missing, nothing is known yet
+                self._encoder(info.size)
 
     def write(self, result: Result) -> None:
         """Draw and encode one result.
@@ -68,14 +81,20 @@ class VideoSink:
         while self._files:
             self._files.pop().close()
 
+    def _encoder(self, size: Size) -> Encoder:
+        if size not in self._encoders:
+            self._encoders[size] = choose_encoder(self._path.suffix.lower(), size)
+        return self._encoders[size]
+
 
 class _File:
     """One camera's video: recorded beside its place, moved there when it is whole."""
 
-    def __init__(self, path: Path, rate_hz: float, classes: Classes) -> None:
+    def __init__(self, path: Path, rate_hz: float, classes: Classes, encoder: Callable[[Size], Encoder]) -> None:
         self._path = path
         self._partial = path.with_name(f".{path.stem}.tmp{path.suffix}")
         self._rate_hz = rate_hz
+        self._encoder = encoder
         self._painter = OverlayPainter(classes)
         self._writer: cv2.VideoWriter | None = None
         self._size: Size = (0, 0)
@@ -100,7 +119,7 @@ class _File:
         self._writer.release()
         self._writer = None
         try:
-            if self._frames_in_file() < self._frames:
+            if count_frames(self._partial) < self._frames:
                 self._check_disk()
                 raise DataError("the video is not whole", value=self._path, allowed=f"{self._frames} frames")
             with atomic_file(self._path) as place:
@@ -111,8 +130,11 @@ class _File:
     def _open(self, picture: U8) -> cv2.VideoWriter:
         self._size = (picture.shape[0], picture.shape[1])
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        codec = cv2.VideoWriter.fourcc(*_CODECS[self._path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self._partial), codec, self._rate_hz, self._size[::-1])
+        encoder = self._encoder(self._size)
+        writer = encoder.open(self._partial, self._rate_hz, self._size)
+        if encoder.hardware and not writer.isOpened():  # boards have few sessions: another program took the last one
+            _log.warning("%s has no room for one more video: it is encoded in software", encoder.name)
+            writer = software(self._path.suffix.lower()).open(self._partial, self._rate_hz, self._size)
         if not writer.isOpened():
             self._partial.unlink(missing_ok=True)
             self._check_disk()
@@ -124,11 +146,3 @@ class _File:
     def _check_disk(self) -> None:
         if shutil.disk_usage(self._path.parent).free < _LEAST_FREE:
             raise DataError("the disk is full", value=self._path, fix=f"df -h {self._path.parent}")
-
-    def _frames_in_file(self) -> int:
-        """What the container's index says; an index is written last, so a file that has it is whole."""
-        reader = cv2.VideoCapture(str(self._partial))
-        try:
-            return int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
-        finally:
-            reader.release()

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from edgeseg.core.config import unknown_name
 from edgeseg.core.errors import RequestError, UnavailableError
+from edgeseg.core.gstreamer import has_element
 from edgeseg.core.types import InputFormat, SourceInfo
 from edgeseg.sources import pipelines
 from edgeseg.sources.gst import GstSource
@@ -54,7 +55,7 @@ class CsiSource(GstSource):
         Raises:
             UnavailableError: Not a Jetson, or no picture.
         """
-        if not pipelines.has_element("nvarguscamerasrc"):
+        if not has_element("nvarguscamerasrc"):
             raise UnavailableError(
                 "a CSI camera needs NVIDIA's nvarguscamerasrc, which only a Jetson has",
                 value=self.uri,

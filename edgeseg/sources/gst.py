@@ -7,7 +7,6 @@ runs in `gst-launch-1.0` and its pictures come through a pipe: one more copy, an
 from __future__ import annotations
 
 import os
-import re
 import select
 import shlex
 import shutil
@@ -20,6 +19,7 @@ import numpy as np
 
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import DataError, RequestError, SourceLostError, UnavailableError
+from edgeseg.core.gstreamer import opencv_has_gstreamer
 from edgeseg.core.log import get_logger, redact
 from edgeseg.core.packing import packed_shape, picture_size
 from edgeseg.core.types import U8, InputFormat, Size, SourceInfo, format_size
@@ -48,11 +48,6 @@ class _Reader(Protocol):
 
     def close(self) -> None:
         """End the pipeline."""
-
-
-def opencv_has_gstreamer() -> bool:
-    """Whether this OpenCV was built with GStreamer."""
-    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
 class GstSource(BaseSource):

@@ -8,12 +8,11 @@ so, and what it costs.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from edgeseg.core.gstreamer import has_element, quote
 from edgeseg.core.types import InputFormat, Size
 
 FORMATS: Mapping[InputFormat, str] = {"bgr": "BGR", "nv12": "NV12", "yuyv": "YUY2"}
@@ -33,14 +32,6 @@ class Elements:
     def probe(cls) -> Elements:
         """Ask GStreamer's registry; nothing is there without its tools."""
         return cls(nvidia=has_element("nvvidconv"))
-
-
-def has_element(name: str) -> bool:
-    """Whether GStreamer has an element of that name."""
-    tool = shutil.which("gst-inspect-1.0")
-    if tool is None:
-        return False
-    return subprocess.run([tool, "--exists", name], capture_output=True, timeout=20, check=False).returncode == 0
 
 
 def csi(sensor: int, size: Size, rate_hz: int, form: InputFormat = "bgr") -> str:
@@ -95,9 +86,3 @@ def to_pipe(pipeline: str) -> str:
     return (
         f"{pipeline} ! {NEWEST} ! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1 sync=false async=false"
     )
-
-
-def quote(value: str) -> str:
-    """A property value as gst-launch reads it: in quotes, with quotes and backslashes escaped."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -14,10 +14,11 @@ import cv2
 
 from edgeseg.core.clock import CaptureClock, now_ns
 from edgeseg.core.errors import DataError, SourceLostError, UnavailableError
+from edgeseg.core.gstreamer import opencv_has_gstreamer
 from edgeseg.core.types import U8, InputFormat, Source, SourceInfo
 from edgeseg.sources import pipelines
 from edgeseg.sources.base import BaseSource, place
-from edgeseg.sources.gst import GstSource, opencv_has_gstreamer
+from edgeseg.sources.gst import GstSource
 from edgeseg.sources.ptsclock import MinimumDelay
 
 _OPEN_TIMEOUT_MS = 8000
