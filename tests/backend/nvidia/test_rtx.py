@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ from edgeseg.graph.forms import Forms
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.model import InputConfig, ModelConfig, build_model, preset
+from edgeseg.model.config import Activation, BlockKind, Downsample, Head, NormKind, Skip, Stem, Upsample
 from edgeseg.quant import load_ranges
 from edgeseg.quant.histogram import Histogram
 from edgeseg.quant.placement import NVIDIA_TYPED, calibration_tensors
@@ -110,6 +111,10 @@ FAMILY = {
         for change in (
             {"stem": "patch4"},
             {"stem": "conv2"},
+            {"stem": "conv4"},
+            {"stem": "pixel"},
+            {"norm": "none", "activation": "none"},
+            {"skip": "none"},
             {"blocks": ("basic",)},
             {"blocks": ("bottleneck",)},
             {"blocks": ("plain",)},
@@ -129,6 +134,26 @@ FAMILY = {
         )
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("stem", Stem),
+        ("blocks", BlockKind),
+        ("norm", NormKind),
+        ("activation", Activation),
+        ("downsample", Downsample),
+        ("upsample", Upsample),
+        ("skip", Skip),
+        ("head", Head),
+    ],
+)
+def test_the_family_is_all_that_a_model_can_be_made_of(field: str, words: Any) -> None:
+    """A new word in the vocabulary goes through NVIDIA's compiler, or this fails."""
+    found = {getattr(config, field) for config in FAMILY.values()}
+    flat = {item for value in found for item in (value if isinstance(value, tuple) else (value,))}
+    assert flat >= set(get_args(words))
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -190,11 +215,13 @@ def test_products_as_matrices_give_int8_without_a_float_copy(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", zoo_names() or [pytest.param("none", marks=pytest.mark.skip("the zoo is empty"))])
-def test_every_zoo_model_builds_in_int8_with_its_own_ranges(name: str, tmp_path: Path) -> None:
+def test_every_zoo_model_builds_in_fp16_and_in_int8_with_its_own_ranges(name: str, tmp_path: Path) -> None:
     file = resolve_model(f"zoo:{name}")
     ranges = shipped_ranges(f"zoo:{name}")
     assert ranges is not None
     model = fix_frame_size(load_model(file), (360, 480))
+    _, result = compile_model(tmp_path, make_variant(model, "typed", "fp16"), "fp16")
+    assert result.multiplying.keys() == {"fp16"}
     model = make_variant(quantize(model, load_ranges(ranges), NVIDIA_TYPED), "typed", "int8")
     _, result = compile_model(tmp_path, model, "int8")
     assert result.not_int8 == ()
