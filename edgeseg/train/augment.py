@@ -78,7 +78,9 @@ def cut(image_chw: Tensor, label_hw: Tensor, window: Window, crop: Size, ignore_
         image = tvf.pad(image, list(pads), padding_mode="edge")
         label = tvf.pad(label, list(pads), fill=ignore_id)
     image = tvf.resize(image, list(crop), InterpolationMode.BILINEAR, antialias=True)
-    label = tvf.resize(label, list(crop), InterpolationMode.NEAREST)
+    # the pixel at the centre, where the picture's filter looks too: NEAREST takes the one above and left of it, and
+    # labels half a pixel off cost thin things their IoU
+    label = tvf.resize(label, list(crop), InterpolationMode.NEAREST_EXACT)
     if window.mirrored:
         image, label = image.flip(-1), label.flip(-1)
     return image, label[0]

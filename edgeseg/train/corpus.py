@@ -115,5 +115,5 @@ def _tensors(sample: Sample, size: Size | None, device: torch.device | None) -> 
     original = torch.from_numpy(np.ascontiguousarray(sample.label_hw)).to(device)
     if image.shape[1:] == original.shape:
         return image, original, original
-    label = tvf.resize(original[None], list(image.shape[1:]), InterpolationMode.NEAREST)[0]
+    label = tvf.resize(original[None], list(image.shape[1:]), InterpolationMode.NEAREST_EXACT)[0]
     return image, label, original

@@ -36,7 +36,7 @@ class SegmentationLoss:
         heads = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         total = self._head(heads[0], labels)
         for head in heads[1:]:
-            sized = nnf.interpolate(labels[:, None].float(), head.shape[2:], mode="nearest")[:, 0].long()
+            sized = nnf.interpolate(labels[:, None].float(), head.shape[2:], mode="nearest-exact")[:, 0].long()
             total = total + self.config.deep_supervision / (len(heads) - 1) * self._head(head, sized)
         return total
 

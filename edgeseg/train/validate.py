@@ -83,7 +83,7 @@ def score(
 def _at_size(mask_hw: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(mask_hw.shape) == size:
         return mask_hw
-    return nnf.interpolate(mask_hw[None, None], size, mode="nearest")[0, 0]
+    return nnf.interpolate(mask_hw[None, None], size, mode="nearest-exact")[0, 0]
 
 
 def _numpy(plane: Tensor) -> U8:

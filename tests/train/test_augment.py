@@ -39,6 +39,17 @@ def test_a_mirrored_window(corpus: Corpus) -> None:
     assert torch.equal(label, corpus.labels[0][2:10, 3:13].flip(-1))
 
 
+def test_a_smaller_label_lies_under_its_picture() -> None:
+    """The label's pixel is the one at the centre of what the picture averages: a mirror image stays one."""
+    label = torch.zeros(30, 30, dtype=torch.uint8)
+    label[:, 10:20] = 1  # columns 3 1/3 to 6 2/3 of ten
+    label[:, 4] = label[:, 25] = 2
+    image = label.expand(3, 30, 30).contiguous()
+    _, small = cut(image, label, Window(0, 0, 30, 30, mirrored=False), (10, 10), 255)
+    assert torch.equal(small, small.flip(-1))
+    assert small[0].tolist() == [0, 2, 0, 1, 1, 1, 1, 0, 2, 0]
+
+
 def test_outside_the_frame_nothing_is_labelled(corpus: Corpus) -> None:
     window = Window(-4, -6, SIZE[0] + 8, SIZE[1] + 12, mirrored=False)
     image, label = cut(corpus.images[0], corpus.labels[0], window, (window.height, window.width), 255)

@@ -111,3 +111,14 @@ def test_auxiliary_heads_share_their_weight() -> None:
     labels = torch.zeros(1, 4, 4, dtype=torch.int64)
     even = [torch.zeros(1, 4, size, size) for size in (4, 2, 1)]
     assert loss(even, labels).item() == pytest.approx(1.4 * torch.log(torch.tensor(4.0)).item())
+
+
+def test_an_auxiliary_head_is_judged_by_the_pixel_at_the_centre_of_its_cell() -> None:
+    labels = torch.zeros(1, 6, 6, dtype=torch.int64)
+    labels[0, 1, 1] = labels[0, 4, 4] = 1  # centres of two of the four cells
+    sure = torch.zeros(1, 2, 2, 2)
+    sure[0, 0] = 20.0 * torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    sure[0, 1] = 20.0 * torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    main = torch.nn.functional.one_hot(labels, 2).permute(0, 3, 1, 2) * 20.0
+    loss = SegmentationLoss(LossConfig(label_smoothing=0.0), IGNORE, None)
+    assert loss([main, sure], labels).item() == pytest.approx(0.0, abs=1e-6)
