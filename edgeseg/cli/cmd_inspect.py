@@ -91,6 +91,12 @@ def _inspect_bundle(ui: Ui, path: Path) -> None:
     pairs = audit.get("qdq_not_int8")
     if isinstance(pairs, list):
         ui.say(f"  Q/DQ pairs that did not become INT8: {', '.join(map(str, pairs)) or 'none'}")
+    wider = [item for item in audit.get("fallbacks", ()) if item["wanted"] != "int8"]
+    names = [f"{item['node']} in {item['runs_in']}" for item in wider]
+    if wider:
+        ui.say(f"  run wider than asked: {', '.join(names)}")
+    if audit:
+        ui.say(f"  {audit['kernels']} kernels, {len(audit['reformats'])} of them only move data")
     ui.emit(
         {
             "path": str(path),

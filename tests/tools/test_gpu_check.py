@@ -98,3 +98,74 @@ def test_the_smoke_comes_first_and_its_failure_ends_it(tmp_path: Path, environme
     assert code == (1 if words else 0)
     assert words in " ".join(report["failures"])
     assert words in page
+
+
+KIT = ("msgspec", "click", "rich", "onnx", "onnxruntime", "cv2", "PIL", "numpy", "pycuda", "cuda", "tensorrt")
+"""What a GPU machine without a network gets; docs/nvidia.md names the packages."""
+
+REFUSE = """
+import runpy, sys, sysconfig
+from importlib.machinery import PathFinder
+
+ALLOWED, HERE = set(sys.argv[1].split(",")), sysconfig.get_paths()["purelib"]
+OURS = {"edgeseg", "simulated_gpu", "gpu_report", "gpu_subject"}
+asked = set()
+
+
+class Door:
+    # what is installed is let in only where an allowed package asks for it, however far down
+    def find_spec(self, name, path=None, target=None):
+        root = name.split(".")[0]
+        if root in ALLOWED or root in OURS or root in sys.stdlib_module_names:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is None or HERE not in str(spec.origin or ""):
+            return None
+        frame = sys._getframe(1)
+        while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename[0] == "<"):
+            frame = frame.f_back
+        if frame is not None and HERE not in frame.f_code.co_filename:
+            asked.add(root)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None
+
+
+sys.meta_path.insert(0, Door())
+sys.argv = sys.argv[2:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("refused", sorted(asked), file=sys.stderr)
+"""
+
+
+def test_it_needs_no_more_than_the_kit_brings(tmp_path: Path) -> None:
+    """A machine with a GPU and no network has what was carried there, and finds out too late what was forgotten."""
+    model = tmp_path / "model.onnx"
+    save_model(model, sample_model(norm="batch"))
+    sys_path = os.pathsep.join([str(SIMULATED), str(ROOT), str(ROOT / "tools")])
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", REFUSE, ",".join(KIT), str(ROOT / "tools" / "gpu_check.py"), str(model)),
+            *("--out", str(tmp_path / "out"), "--size", "40x56", "--seconds", "0.05", "--loops", "5", "--soak", "5"),
+            *("--precisions", "int8", "--frames", "street:seed=3,frames=10,size=64x96"),
+        ],
+        env={
+            **os.environ,
+            "PYTHONPATH": sys_path,
+            "EDGESEG_SIMULATED_TRT": "11.4.0.106",
+            "EDGESEG_CACHE": str(tmp_path / "cache"),
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (tmp_path / "out" / "gpu_check.json").is_file(), done.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
+    found = report["models"][str(model)]["engines"]["int8"]
+    assert found["agreement"]["pixels"] == 1.0
+    assert "error" not in json.dumps(found)
+    # torch is looked for and may be missing; yaml and the like are nobody's business
+    refused = done.stderr.splitlines()[-1].removeprefix("refused ")
+    assert set(json.loads(refused.replace("'", '"'))) <= {"torch", "safetensors", "torchvision"}
