@@ -58,7 +58,7 @@ def _head(rows: Rows, latency: Latency | None, command: str) -> list[str]:
     lines = [
         "# Our presets beside others' networks",
         "",
-        f"Written by `{command}`; do not edit. Every row is trained from random first weights by the same loop: the "
+        f"Written by `{command}`; do not edit. Rows are trained from random first weights by the same loop: the "
         f"same frames in the same order ({config.data.split}), augmentation, loss, schedule, averaging and budget: "
         f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}. The budget is small, so "
         "no figure is what a network can reach: they compare the rows with each other. A peer is only another "
