@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 
 from edgeseg.backend.nvidia import dla
 from edgeseg.backend.nvidia.api import LogSink, ProgressSink, TensorRtApi, make
@@ -125,16 +126,23 @@ class NetworkBuild:
                 allowed="a model of edgeseg export",
                 fix="edgeseg inspect FILE",
             )
-        node = f"node {parser_error.node()}"
         if self.api.has("ParserError", "node_operator"):
             nodes = [f"{parser_error.node_operator()} {parser_error.node_name()!r}" for parser_error in problems]
-            node = ", ".join(dict.fromkeys(nodes))
+        else:  # 8.6 counts the file's nodes
+            nodes = [self._node(parser_error.node()) for parser_error in problems]
+        node = ", ".join(dict.fromkeys(nodes))
         return CapabilityError(
             f"an operator of the model ({node}: {reason})",
             runtime=str(self.api),
             allowed="edgeseg export writes only operators that every version has",
             fix="edgeseg export RUN --out MODEL.onnx",
         )
+
+    def _node(self, index: int) -> str:
+        nodes = onnx.load(str(self._job.model), load_external_data=False).graph.node
+        if not 0 <= index < len(nodes):
+            return f"node {index}"
+        return f"{nodes[index].op_type} {nodes[index].name!r}"
 
     def _configure(self, config: Any) -> None:
         api, trt, options = self.api, self.api.trt, self._job.options

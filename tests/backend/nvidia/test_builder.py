@@ -281,3 +281,25 @@ def test_a_version_without_a_monitor_reports_its_phases_from_the_log(
     monkeypatch.setattr("edgeseg.backend.nvidia.builder.run_in_child", run)
     TensorRtBuilder().build(model_file, tmp_path, spec)
     assert seen == ["timing kernels, layer 1"]
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_cublas_and_cudnn_are_left_out_before_the_first_build(
+    simulate: Simulate,
+    in_process: None,
+    model_file: Path,
+    spec: EngineSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+) -> None:
+    """A machine may hold stand-ins of them only; the other tactic sources stay as they are."""
+    simulate(version)
+    import tensorrt
+
+    sources: list[int] = []
+    monkeypatch.setattr(
+        tensorrt.IBuilderConfig, "set_tactic_sources", lambda self, chosen: sources.append(chosen) or True
+    )
+    TensorRtBuilder().build(model_file, tmp_path, spec)
+    assert sources == [1 << int(tensorrt.TacticSource.JIT_CONVOLUTIONS)]
