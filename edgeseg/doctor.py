@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from edgeseg.backend.nvidia.gpu import complete_device
 from edgeseg.core import workspace
 from edgeseg.core.deps import Availability, on_jetson, probe_package, remedy_for
 from edgeseg.core.device import fingerprint
@@ -65,7 +66,7 @@ def examine() -> Report:
     ok = {finding.name: finding.ok for finding in findings}
     engine = ok["onnx"] and any(ok[name] for name in ("onnxruntime", "openvino", "tensorrt"))
     return Report(
-        device=fingerprint(),
+        device=complete_device(fingerprint()),
         findings=findings,
         can={
             "train": ok["torch"] and ok["torchvision"] and ok["safetensors"] and ok["onnx"],
@@ -155,18 +156,22 @@ def _build_flag(build: str, key: str, name: str, remedy: str) -> Availability:
 
 
 def _device() -> list[Availability]:
-    info = fingerprint()
+    info = complete_device(fingerprint())
     cache = workspace.cache_dir()
     # the cache may not exist yet: ask the nearest folder that does
     parent = next(path for path in (cache, *cache.parents) if path.exists())
     free_gb = shutil.disk_usage(parent).free / 1e9
     int8 = {"avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm"} & set(info.cpu_features)
-    gpu = info.gpu or "none"
+    told = (
+        ("driver", info.driver),
+        ("CUDA", info.cuda),
+        ("compute capability", info.compute_capability),
+    )
     return [
         Availability(
             "GPU",
             info.gpu is not None,
-            f"{gpu}, driver {info.driver}" if info.driver else gpu,
+            ", ".join([info.gpu or "none", *(f"{name} {value}" for name, value in told if value)]),
             "the CPU engine is the default without one",
         ),
         Availability(

@@ -123,3 +123,11 @@ def test_a_version_compatible_plan_is_built_but_never_run_here_because_it_carrie
     wanted = msgspec.structs.replace(spec, options={"version_compatible": True})
     with pytest.raises(CapabilityError, match="host code, which is never executed from a plan"):
         TensorRtBuilder().open(tmp_path / "engine.plan", wanted)
+
+
+def test_doctor_tells_what_the_driver_tells(simulate: Simulate, capsys: pytest.CaptureFixture[str]) -> None:
+    from edgeseg.cli.main import run
+
+    simulate(compute_capability=(8, 6))
+    run(["doctor"])
+    assert "Simulated GPU (no hardware), CUDA 13.2, compute capability 8.6" in " ".join(capsys.readouterr().err.split())
