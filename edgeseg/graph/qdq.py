@@ -91,13 +91,18 @@ def insert(model: onnx.ModelProto, plan: QdqPlan) -> onnx.ModelProto:
         RequestError: The plan names a tensor, node or input that the model does not have, or scales that do not fit.
     """
     graph = from_model(model)
+    place(graph, plan)
+    return graph.to_model()
+
+
+def place(graph: Graph, plan: QdqPlan) -> None:
+    """As `insert`, in place."""
     _insert_activations(graph, plan.activations)
     nodes = {node.name: node for node in graph.nodes}
     for item in plan.weights:
         _insert_weight(graph, nodes, item)
     meta = msgspec.structs.replace(meta_from_props(graph.props), variant="quantised")
     graph.props.update(meta_props(meta))
-    return graph.to_model()
 
 
 def quantise(values: Array, scales: tuple[float, ...], axis: int | None, low: int, high: int) -> Array:

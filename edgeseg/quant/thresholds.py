@@ -88,14 +88,14 @@ def asymmetric_range(values: Distribution, method: Method, *, levels: int = 256)
         return low, high
     if method.name == "percentile":
         return _percentile_range(values, method.percentile, low, high)
-    cost = _squared_error if method.name == "mse" else _divergence
-    # both sides shrink together first, then each alone: two searches of one dimension instead of a grid
-    share = min(_STEPS, key=lambda s: cost(values, s * low, s * high, levels))
+    cost = _SquaredError(values, levels) if method.name == "mse" else _Divergence(values, levels)
+    # both sides shrink together first, then each alone: searches of one dimension instead of a grid
+    share = _STEPS[np.argmin(cost(_STEPS * low, _STEPS * high))]
     low, high = share * low, share * high
     if low < 0:
-        low *= min(_STEPS, key=lambda s: cost(values, s * low, high, levels))
+        low *= _STEPS[np.argmin(cost(_STEPS * low, np.full_like(_STEPS, high)))]
     if high > 0:
-        high *= min(_STEPS, key=lambda s: cost(values, low, s * high, levels))
+        high *= _STEPS[np.argmin(cost(np.full_like(_STEPS, low), _STEPS * high))]
     return float(low), float(high)
 
 
@@ -118,17 +118,46 @@ def _percentile_range(values: Distribution, percentile: float, low: float, high:
     return min(low, 0.0), max(high, 0.0)
 
 
-def _squared_error(values: Distribution, low: float, high: float, levels: int) -> float:
-    """Expected squared error: step**2 / 12 for what is rounded, the squared distance for what is clipped."""
-    step = (high - low) / (levels - 1)
-    if step <= 0:
-        return float("inf")
-    centres, counts = values.centres, values.counts.astype(np.float64)
-    if values.low >= 0:
-        counts[0] = 0  # ReLU's zeros are represented exactly
-    excess = np.maximum(centres - high, 0) + np.maximum(low - centres, 0)
-    rounded = counts[excess == 0].sum()
-    return float(rounded * step**2 / 12 + (counts * excess**2).sum())
+class _SquaredError:
+    """Expected squared error of ranges: step**2 / 12 for what is rounded, the squared distance for what is clipped.
+
+    Sums of the counts, of value and of value squared up to each bin give every range's error without another pass.
+    """
+
+    def __init__(self, values: Distribution, levels: int) -> None:
+        self._levels = levels
+        self._centres, counts = values.centres, values.counts.astype(np.float64)
+        if values.low >= 0:
+            counts[0] = 0  # ReLU's zeros are represented exactly
+        powers = np.stack([counts, counts * self._centres, counts * self._centres**2])
+        self._sums = np.concatenate([np.zeros((3, 1)), np.cumsum(powers, axis=1)], axis=1)
+
+    def __call__(self, lows: _F64, highs: _F64) -> _F64:
+        """The error of each pair; infinite for an empty range."""
+        first = np.searchsorted(self._centres, lows, side="left")
+        last = np.searchsorted(self._centres, highs, side="right")
+        below, above = self._sums[:, first], self._sums[:, -1:] - self._sums[:, last]
+        clipped = sum(
+            part[2] - 2 * edge * part[1] + edge**2 * part[0] for part, edge in ((below, lows), (above, highs))
+        )
+        step = (highs - lows) / (self._levels - 1)
+        rounded = self._sums[0, last] - self._sums[0, first]
+        cost: _F64 = np.where(step > 0, rounded * step**2 / 12 + np.maximum(clipped, 0.0), np.inf)
+        return cost
+
+
+class _Divergence:
+    """Kullback-Leibler divergence of ranges."""
+
+    def __init__(self, values: Distribution, levels: int) -> None:
+        self._values = values
+        self._levels = levels
+
+    def __call__(self, lows: _F64, highs: _F64) -> _F64:
+        """The divergence of each pair."""
+        return np.array(
+            [_divergence(self._values, low, high, self._levels) for low, high in zip(lows, highs, strict=True)]
+        )
 
 
 def _divergence(values: Distribution, low: float, high: float, levels: int) -> float:
