@@ -17,6 +17,10 @@ from edgeseg.cli.ui import Ui, common_options
 @click.option("--percentile", type=float, help="Share of the values inside the range, for --method percentile.")
 @click.option("--count", type=int, help="Frames to measure, at most.  [default: 128]")
 @click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
+@click.option(
+    "--corrupt", multiple=True, metavar="KIND[:N]|all", help="See some frames under bad conditions: night, rain:2."
+)
+@click.option("--as-is", is_flag=True, help="Measure the weights as they are: no equalisation, no layer left in float.")
 @click.option("--out", type=click.Path(path_type=Path), help="Range file.  [default: calibration/NAME.ranges.json]")
 @common_options
 def command(
@@ -28,12 +32,15 @@ def command(
     percentile: float | None,
     count: int | None,
     network_size: str | None,
+    corrupt: tuple[str, ...],
+    as_is: bool,
     out: Path | None,
 ) -> None:
     """Measure the ranges of MODEL's tensors (an exported ONNX file or zoo:NAME) on real frames.
 
     Frames are chosen, not taken: black and repeated ones are left out, noise is refused. The file keeps histograms, so
-    one calibration serves every method and every target.
+    one calibration serves every method and every target. Channels that share a scale are brought to like ranges where
+    that is exact and keeps the logits better, and the few layers that integers would cost most stay in float.
     """
     from edgeseg.cli.ui import parse_size
     from edgeseg.deploy import CalibrationRequest, calibrate_model
@@ -46,6 +53,8 @@ def command(
         percentile=percentile,
         count=count,
         network_size=parse_size(network_size) if network_size else None,
+        as_is=as_is,
+        corrupt=corrupt,
     )
     with ui.progress() as progress:
         file, ranges = calibrate_model(request, out, progress)
@@ -56,6 +65,8 @@ def command(
         ("brightness 5/50/95 %", "{:.0f} / {:.0f} / {:.0f}".format(*report.brightness)),
         ("tensors", len(ranges.tensors)),
         ("method", ranges.method),
+        ("equalised", f"{len(ranges.equalisation)} groups of channels" if ranges.equalisation else "no"),
+        *((f"in float, {kind}", ", ".join(layers)) for kind, layers in ranges.in_float.items()),
         ("id", ranges.id[:16]),
     ]
     ui.table("", ["calibration", ""], rows)
@@ -70,6 +81,8 @@ def command(
             "method": str(ranges.method),
             "frames": report.count,
             "tensors": len(ranges.tensors),
+            "equalised": len(ranges.equalisation),
+            "in_float": ranges.in_float,
             "class_shares": report.class_shares,
             "warnings": list(report.warnings),
         }

@@ -13,7 +13,9 @@ from edgeseg.core.progress import Progress
 from edgeseg.core.workspace import output_path, resolve_model, shipped_ranges
 from edgeseg.deploy.request import BuildRequest, CalibrationRequest
 from edgeseg.graph import load_model, read_meta
-from edgeseg.quant import DEFAULT_COUNT, METHODS, calibrate, load_ranges, save_ranges
+from edgeseg.measure import parse_conditions
+from edgeseg.quant import DEFAULT_COUNT, METHODS, calibrate, load_ranges, open_pool, save_ranges
+from edgeseg.quant.frames import CorruptedPool
 from edgeseg.quant.ranges import Ranges
 from edgeseg.quant.recipe import CalibrationRecipe, load_recipe
 from edgeseg.quant.thresholds import Method
@@ -34,8 +36,16 @@ def calibrate_model(request: CalibrationRequest, out: Path | None, progress: Pro
     model_file = resolve_model(request.model)
     model = load_model(model_file)
     file = out or output_path("calibration", f"{model_file.stem}.ranges.json")
+    conditions = parse_conditions(request.corrupt)
+    pool = open_pool(recipe.frames)
     ranges = calibrate(
-        model, recipe.frames, method=method, count=count, network_size=request.network_size, progress=progress
+        model,
+        CorruptedPool(pool, conditions) if conditions else pool,
+        method=method,
+        count=count,
+        network_size=request.network_size,
+        prepare=not request.as_is,
+        progress=progress,
     )
     save_ranges(file, ranges)
     return file, ranges

@@ -35,6 +35,7 @@ from edgeseg.graph import (
 from edgeseg.graph.geometry import check_roi
 from edgeseg.graph.meta import ModelMeta
 from edgeseg.quant import quantize, save_ranges
+from edgeseg.quant.equalise import equalised
 from edgeseg.quant.placement import get_placement
 from edgeseg.quant.ranges import Ranges
 from edgeseg.quant.thresholds import symmetric_range
@@ -196,8 +197,12 @@ class ArtefactWriter:
         return self._files[artefact]
 
     def _graph(self, artefact: Artefact) -> onnx.ModelProto:
-        """Forms first: integers are placed on the graph that runs. Element types last: scales follow them."""
-        model = apply_forms(self._static, artefact.forms)
+        """Channels as measured, then forms: integers are placed on the graph that runs. Element types last."""
+        model = self._static
+        if artefact.placement is not None or artefact.calibration is not None:
+            assert self._job.ranges is not None
+            model = equalised(model, self._job.ranges)
+        model = apply_forms(model, artefact.forms)
         if artefact.placement is not None:
             assert self._job.ranges is not None
             placement = get_placement(artefact.placement)

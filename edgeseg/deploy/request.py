@@ -92,7 +92,11 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A calibration, as asked for: exactly one of `frames` and `recipe`; None takes the recipe's or the default."""
+    """A calibration, as asked for: exactly one of `frames` and `recipe`; None takes the recipe's or the default.
+
+    `as_is` measures the weights as they are, without equalisation and with every layer in integers; `corrupt` names bad
+    conditions (`night`, `rain:2`, `all`) that some of the frames are seen under.
+    """
 
     model: str
     frames: str | None = None
@@ -101,6 +105,8 @@ class CalibrationRequest(msgspec.Struct, frozen=True, kw_only=True):
     percentile: float | None = None
     count: int | None = None
     network_size: Size | None = None
+    as_is: bool = False
+    corrupt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ def calibrate(
     method: Method | None = None,
     count: int = DEFAULT_COUNT,
     network_size: Size | None = None,
+    prepare: bool = True,
     progress: Progress | None = None,
 ) -> Ranges:
     """Measure the ranges of a canonical model's tensors on real frames; see `edgeseg.quant.calibration`."""
@@ -57,6 +58,7 @@ def calibrate(
         method=method or Method(),
         count=count,
         network_size=network_size,
+        prepare=prepare,
         progress=progress,
     )
 

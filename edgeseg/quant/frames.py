@@ -7,7 +7,7 @@ the chosen ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from edgeseg.core.log import redact
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import F32, U8, Classes, Dataset
 from edgeseg.data import SCHEMES, open_dataset
+from edgeseg.data.corrupt import corrupt
 from edgeseg.quant.ranges import FrameReport
 from edgeseg.sources import open_source
 
@@ -156,6 +157,33 @@ class SourcePool:
                 yield PoolFrame(index, source.retrieve().image_hwc)
         finally:
             source.close()
+
+
+class CorruptedPool:
+    """A pool of which some frames are seen under bad conditions, in turn: as it is, then under each condition.
+
+    Args:
+        pool: The frames.
+        conditions: Kind and strength, as `edgeseg.data.corrupt` has them.
+    """
+
+    def __init__(self, pool: FramePool, conditions: Sequence[tuple[str, int]]) -> None:
+        self._pool = pool
+        self._conditions = tuple(conditions)
+        self.classes = pool.classes
+        self.name = f"{pool.name}, also under {', '.join(f'{kind}:{strength}' for kind, strength in conditions)}"
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def read(self, indices: Sequence[int]) -> Iterator[PoolFrame]:
+        """The same frame is always seen under the same condition."""
+        for frame in self._pool.read(indices):
+            turn = frame.index % (len(self._conditions) + 1)
+            if turn:
+                kind, strength = self._conditions[turn - 1]
+                frame = replace(frame, image_hwc=corrupt(frame.image_hwc, kind, strength, index=frame.index))
+            yield frame
 
 
 def open_pool(spec: str) -> FramePool:

@@ -8,7 +8,7 @@ Resize, ArgMax and all of the geometry.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -21,12 +21,13 @@ from edgeseg.graph.qdq import ActivationQ, QdqPlan, WeightQ
 from edgeseg.quant.layers import (
     Layer,
     Role,
+    canonical_name,
     layer_norm_inputs,
     moved_from,
     residuals,
     weighted_layers,
 )
-from edgeseg.quant.ranges import Ranges, TensorRange
+from edgeseg.quant.ranges import LearntScale, Ranges, TensorRange
 from edgeseg.quant.thresholds import Method, asymmetric_range, symmetric_range
 
 
@@ -118,8 +119,12 @@ def get_placement(name: str) -> Placement:
 
 
 def quantised_layers(graph: Graph, placement: Placement, keep_float: Collection[str] = ()) -> list[Layer]:
-    """Layers of a graph that compute in integers, without those that are kept in float by name."""
-    return [layer for layer in weighted_layers(graph) if layer.role in placement.roles and layer.name not in keep_float]
+    """Layers of a graph that compute in integers, without those that are kept in float by their canonical name."""
+    return [
+        layer
+        for layer in weighted_layers(graph)
+        if layer.role in placement.roles and not {layer.name, canonical_name(layer.name)} & set(keep_float)
+    ]
 
 
 def quantised_tensors(graph: Graph, placement: Placement, keep_float: Collection[str] = ()) -> dict[str, list[str]]:
@@ -171,11 +176,12 @@ def plan(
         ranges: Measured on the same weights.
         placement: Where integers are used.
         method: How thresholds are chosen; by default as the range file says.
-        keep_float: Layers that stay in float although the placement names their role.
+        keep_float: Layers that stay in float although the placement names their role, beyond those of the range file.
 
     Raises:
         VerifyError: The range file lacks a tensor.
     """
+    keep_float = {*keep_float, *ranges.in_float.get(placement.activations, ())}
     tensors = quantised_tensors(graph, placement, keep_float)
     origins = {name: name if name in ranges.tensors else moved_from(graph, name) for name in tensors}
     ranges.require(name for name in origins.values() if name != PIXELS)
@@ -192,6 +198,22 @@ def plan(
     return QdqPlan(activations=activations, weights=tuple(weights))
 
 
+def learnt_ranges(ranges: Ranges, graph: Graph, scales: Mapping[str, LearntScale]) -> Ranges:
+    """Ranges whose scales are those that a training learnt, under every name that an exact form may use.
+
+    Args:
+        ranges: What the training started from.
+        graph: Canonical.
+        scales: By tensor.
+    """
+    roots = {moved_from(graph, name): scale for name, scale in scales.items()}
+    tensors = {
+        name: msgspec.structs.replace(item, learnt=roots.get(moved_from(graph, name), item.learnt))
+        for name, item in ranges.tensors.items()
+    }
+    return msgspec.structs.replace(ranges, tensors=tensors)
+
+
 def _activation(
     tensor: str, readers: tuple[str, ...], measured: TensorRange | None, placement: Placement, method: Method
 ) -> ActivationQ:
@@ -199,6 +221,12 @@ def _activation(
         # pixels: camera bytes are integers already, so a pair of scale 1 loses nothing where no resize precedes it
         scale = 1.0 if placement.activations == "uint8" else 255 / 127
         return ActivationQ(tensor=tensor, scale=scale, zero_point=0, dtype=placement.activations, consumers=readers)
+    learnt = measured.learnt
+    if learnt is not None and learnt.dtype == placement.activations:
+        scale = max(learnt.scale, placement.scale_floor)
+        return ActivationQ(
+            tensor=tensor, scale=scale, zero_point=learnt.zero_point, dtype=learnt.dtype, consumers=readers
+        )
     values = measured.distribution()
     if placement.activations == "int8":
         scale = max(symmetric_range(values, method) / 127, placement.scale_floor)

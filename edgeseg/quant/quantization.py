@@ -10,8 +10,9 @@ import onnx
 from edgeseg.core.errors import VerifyError
 from edgeseg.graph import read_meta, write_meta
 from edgeseg.graph.ir import from_model
-from edgeseg.graph.qdq import insert
+from edgeseg.graph.qdq import place
 from edgeseg.quant.bias import correct_biases
+from edgeseg.quant.equalise import equalised
 from edgeseg.quant.placement import Placement, plan
 from edgeseg.quant.ranges import Ranges
 from edgeseg.quant.thresholds import Method
@@ -32,7 +33,8 @@ def quantize(
     """A copy of a model with explicit Q/DQ where a placement wants it.
 
     Args:
-        model: Canonical, of any frame size, or an exact form of it.
+        model: Canonical, of any frame size, or an exact form of it. Where the ranges are of equalised channels, a form
+            is made of the `equalised` model.
         ranges: Measured on the same weights.
         placement: Where integers are used.
         method: How thresholds are chosen; by default as the range file says.
@@ -44,11 +46,13 @@ def quantize(
         VerifyError: The ranges are of other weights, or lack a tensor.
     """
     check_weights(model, ranges)
+    model = equalised(model, ranges)
     graph = from_model(model)
     chosen = plan(graph, ranges, placement, method=method, keep_float=keep_float)
     if QAT_NOTE not in read_meta(model).notes if bias_correction is None else bias_correction:
         correct_biases(graph, chosen, ranges)
-    quantised = insert(graph.to_model(), chosen)
+    place(graph, chosen)
+    quantised = graph.to_model()
     write_meta(quantised, msgspec.structs.replace(read_meta(quantised), variant=f"int8 {placement.name}"))
     return quantised
 

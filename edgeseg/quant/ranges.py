@@ -15,7 +15,7 @@ import math
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -28,11 +28,24 @@ from edgeseg.quant.histogram import BINS, Histogram
 from edgeseg.quant.thresholds import Distribution, Method
 
 FORMAT = "edgeseg-ranges"
-VERSION = 1
+VERSION = 2
+"""The newest format: 2 knows factors, layers in float and learnt scales; a file with none of them is written as 1."""
 _FIX = "edgeseg calibrate MODEL --frames SRC"
 
 
-class TensorRange(msgspec.Struct, frozen=True, kw_only=True):
+class LearntScale(msgspec.Struct, frozen=True, kw_only=True):
+    """A scale that quantisation-aware training learnt: it replaces what the histogram says, for one integer type."""
+
+    dtype: Literal["uint8", "int8"]
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale is {self.scale}; allowed: positive")
+
+
+class TensorRange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One tensor's values over all frames.
 
     Attributes:
@@ -42,6 +55,7 @@ class TensorRange(msgspec.Struct, frozen=True, kw_only=True):
         high: Upper edge of the last one.
         histogram: Counts, int64 little-endian, zlib, base64.
         means: Mean of each channel, float32 little-endian, base64: what bias correction needs.
+        learnt: Scale that a training learnt, in place of the histogram's.
     """
 
     minimum: float
@@ -50,10 +64,11 @@ class TensorRange(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     histogram: str
     means: str
+    learnt: LearntScale | None = None
 
     def channel_means(self) -> F32:
         """Mean of each channel, float32 [C]."""
-        return np.frombuffer(base64.b64decode(self.means), "<f4").astype(np.float32)
+        return _floats(self.means)
 
     def distribution(self) -> Distribution:
         """The values with their counts decoded."""
@@ -87,7 +102,7 @@ class FrameReport(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class Ranges(msgspec.Struct, frozen=True, kw_only=True):
+class Ranges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A range file's content.
 
     Attributes:
@@ -96,7 +111,10 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
         layers_size: (H, W) that the layers saw, before padding.
         method: How thresholds are derived unless a build says otherwise.
         frames: What was measured.
-        tensors: Values by tensor name of the canonical graph.
+        tensors: Values by tensor name of the canonical graph, its channels divided by the factors of `equalisation`.
+        equalisation: Factors of each group of channels, by its first tensor: float32 little-endian, base64. Empty where
+            the canonical weights were measured as they are (`edgeseg.quant.equalise`).
+        in_float: Layers that lose too much in integers, by activation type of the placements (`edgeseg.quant.guard`).
     """
 
     model: str
@@ -105,11 +123,24 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
     method: Method
     frames: FrameReport
     tensors: dict[str, TensorRange]
+    equalisation: dict[str, str] = {}
+    in_float: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def version(self) -> int:
+        """The oldest format that holds this content."""
+        new = self.equalisation or self.in_float or any(item.learnt for item in self.tensors.values())
+        return VERSION if new else 1
 
     @property
     def id(self) -> str:
         """SHA-256 over the canonical JSON of all fields: the address of this content."""
-        return sha256_bytes(FORMAT.encode(), str(VERSION).encode(), msgspec.json.encode(self, order="deterministic"))
+        content = msgspec.json.encode(self, order="deterministic")
+        return sha256_bytes(FORMAT.encode(), str(self.version).encode(), content)
+
+    def factors(self) -> dict[str, F32]:
+        """What the channels of each group were divided by, float32 [C]."""
+        return {name: _floats(text) for name, text in self.equalisation.items()}
 
     def require(self, tensors: Iterable[str]) -> None:
         """Refuse a file that lacks one of these tensors.
@@ -131,13 +162,22 @@ def tensor_range(histogram: Histogram, means: NDArray[np.float64]) -> TensorRang
         low=histogram.low,
         high=histogram.high,
         histogram=base64.b64encode(packed).decode(),
-        means=base64.b64encode(means.astype("<f4").tobytes()).decode(),
+        means=pack_floats(means),
     )
+
+
+def pack_floats(values: NDArray[Any]) -> str:
+    """Float32 little-endian, base64."""
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _floats(text: str) -> F32:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
 def save_ranges(path: Path, ranges: Ranges) -> None:
     """Write a range file, atomically."""
-    content = {"format": FORMAT, "version": VERSION, "id": ranges.id, **msgspec.to_builtins(ranges)}
+    content = {"format": FORMAT, "version": ranges.version, "id": ranges.id, **msgspec.to_builtins(ranges)}
     write_text(path, json.dumps(content, indent=1, sort_keys=False, allow_nan=False) + "\n")
 
 
@@ -161,8 +201,10 @@ def load_ranges(path: Path, *, weights_sha256: str | None = None) -> Ranges:
         ranges = msgspec.convert(fields, Ranges)
     except msgspec.ValidationError as error:
         raise VerifyError("the range file is damaged", value=f"{path}: {error}", fix=_FIX) from error
-    if set(fields) != set(Ranges.__struct_fields__) or ranges.id != claimed:
+    needed = set(Ranges.__struct_fields__) - {"equalisation", "in_float"}
+    if not needed <= set(fields) <= set(Ranges.__struct_fields__) or ranges.id != claimed:
         raise VerifyError("the range file was altered", value=path, allowed="an unedited file", fix=_FIX)
+    _check_factors(path, ranges)
     for name, item in ranges.tensors.items():
         _check_histogram(path, name, item)
     if weights_sha256 is not None and ranges.weights_sha256 != weights_sha256:
@@ -196,9 +238,22 @@ def _tensors(content: dict[str, Any]) -> dict[str, Any]:
 
 def _check_tensor(path: Path, name: str, entry: object) -> None:
     values = [entry.get(key) for key in ("minimum", "maximum", "low", "high")] if isinstance(entry, dict) else [None]
+    learnt = entry.get("learnt") if isinstance(entry, dict) else None
+    if isinstance(learnt, dict):
+        values.append(learnt.get("scale"))
     for value in values:
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise VerifyError("the range file has a value that is not finite", value=f"{path}: {name}", fix=_FIX)
+
+
+def _check_factors(path: Path, ranges: Ranges) -> None:
+    for name in ranges.equalisation:
+        try:
+            factor = ranges.factors()[name]
+        except ValueError as error:
+            raise VerifyError("the range file has damaged factors", value=f"{path}: {name}", fix=_FIX) from error
+        if not len(factor) or not np.isfinite(factor).all() or factor.min() <= 0:
+            raise VerifyError("the range file has damaged factors", value=f"{path}: {name}", fix=_FIX)
 
 
 def _check_histogram(path: Path, name: str, item: TensorRange) -> None:

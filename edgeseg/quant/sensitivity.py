@@ -15,8 +15,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from edgeseg.core.metrics import Confusion
 from edgeseg.core.progress import Progress, Silent
-from edgeseg.core.types import F32, U8
+from edgeseg.core.types import F32, U8, Classes
+from edgeseg.graph import read_meta
 from edgeseg.graph.geometry import FRAME, SCORES
 from edgeseg.graph.ir import FLOAT, Graph, from_model
 from edgeseg.quant.layers import canonical_name, moved_from
@@ -36,6 +38,7 @@ class LayerSensitivity(msgspec.Struct, frozen=True, kw_only=True):
         sqnr_db: Power of the float logits over that of their error, in dB; higher is better.
         kl: Mean Kullback-Leibler divergence of the class probabilities, in nats.
         changed: Share of pixels whose class changes.
+        lost_points: Points of mIoU that it costs on the frames; None where they have no labels.
         clipped: Share of its input's values outside the quantised range.
         dead_channels: Output channels whose weights are all zero.
     """
@@ -47,6 +50,7 @@ class LayerSensitivity(msgspec.Struct, frozen=True, kw_only=True):
     changed: float
     clipped: float
     dead_channels: int
+    lost_points: float | None = None
 
 
 def layer_sensitivity(
@@ -55,6 +59,7 @@ def layer_sensitivity(
     placement: Placement,
     frames: Sequence[U8],
     *,
+    labels: Sequence[U8] = (),
     progress: Progress | None = None,
 ) -> list[LayerSensitivity]:
     """Measure every layer that a placement quantises; the worst first.
@@ -64,19 +69,22 @@ def layer_sensitivity(
         ranges: Of its weights.
         placement: Where integers are used.
         frames: uint8 [H, W, 3] BGR at frame size.
+        labels: uint8 [H, W] ids of each frame, where there are labels.
         progress: Where it is shown.
     """
     progress = progress or Silent()
     graph = from_model(model)
     layers = quantised_layers(graph, placement)
-    reference = _scores(model, frames)
+    reference = scores_of(model, frames)
+    classes = read_meta(model).classes
+    before = _miou(reference, labels, classes)
     names = {canonical_name(layer.name) for layer in layers}
     found = []
     with progress.task("sensitivity of layers", len(layers)) as task:
         for layer in layers:
             name = canonical_name(layer.name)
             alone = quantize(model, ranges, placement, keep_float=names - {name})
-            scores = _scores(alone, frames)
+            scores = scores_of(alone, frames)
             found.append(
                 LayerSensitivity(
                     layer=name,
@@ -86,10 +94,21 @@ def layer_sensitivity(
                     changed=float(np.mean(reference.argmax(axis=1) != scores.argmax(axis=1))),
                     clipped=_clipped(graph, ranges, placement, layer.source, names - {name}),
                     dead_channels=_dead_channels(graph, layer.name, layer.axis),
+                    lost_points=None if before is None else 100 * (before - (_miou(scores, labels, classes) or 0.0)),
                 )
             )
             task.advance(note=name)
     return sorted(found, key=lambda item: -item.kl)
+
+
+def _miou(scores: F32, labels: Sequence[U8], classes: Classes) -> float | None:
+    """Mean IoU on every second pixel in each direction."""
+    if not labels:
+        return None
+    counts = Confusion(classes)
+    for label, mask in zip(labels, scores.argmax(axis=1).astype(np.uint8), strict=True):
+        counts.add(label[::2, ::2], mask)
+    return counts.miou
 
 
 def sqnr_db(reference: F32, scores: F32) -> float:
@@ -111,7 +130,8 @@ def _log_softmax(scores: F32) -> NDArray[np.float32]:
     return result
 
 
-def _scores(model: onnx.ModelProto, frames: Sequence[U8]) -> F32:
+def scores_of(model: onnx.ModelProto, frames: Sequence[U8]) -> F32:
+    """Logits of a model of fixed size on frames, every second pixel in each direction, float32 [N, C, H/2, W/2]."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.append(onnx.helper.make_tensor_value_info(SCORES, FLOAT, None))

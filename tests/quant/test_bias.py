@@ -31,7 +31,7 @@ def mean_output(model, layer: str) -> np.ndarray:
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 def test_means_come_closer_to_those_in_float(norm):
     model = fix_frame_size(sample_model(norm=norm), SIZE)
-    ranges = calibrate(sample_model(norm=norm), ArrayPool(PICTURES[:16]), count=16, network_size=SIZE)
+    ranges = calibrate(sample_model(norm=norm), ArrayPool(PICTURES[:16]), count=16, network_size=SIZE, prepare=False)
     target = mean_output(model, "encoder.0.0.dw")
     errors = [
         np.abs(mean_output(quantize(model, ranges, COARSE, bias_correction=on), "encoder.0.0.dw") - target).mean()
@@ -42,7 +42,7 @@ def test_means_come_closer_to_those_in_float(norm):
 
 def test_the_shift_is_the_formula():
     model = sample_model()
-    ranges = calibrate(model, ArrayPool(PICTURES), count=16)
+    ranges = calibrate(model, ArrayPool(PICTURES), count=16, prepare=False)
     graph = from_model(model)
     item = next(item for item in plan(graph, ranges, COARSE).weights if item.node == "encoder.0.0.pw1")
     node = next(node for node in graph.nodes if node.name == "encoder.0.0.pw1")
@@ -57,7 +57,7 @@ def test_exact_weights_shift_nothing():
     graph = from_model(sample_model())
     node = next(node for node in graph.nodes if node.name == "encoder.0.0.dw")
     weight = np.round(graph.constants[node.inputs[1]] * 10)
-    ranges = calibrate(sample_model(), ArrayPool(PICTURES), count=16)
+    ranges = calibrate(sample_model(), ArrayPool(PICTURES), count=16, prepare=False)
     item = next(item for item in plan(graph, ranges, CPU).weights if item.node == node.name)
     import msgspec
 

@@ -34,7 +34,7 @@ PICTURES = [picture(seed) for seed in range(24)]
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 def test_extremes_equal_those_of_a_plain_run(norm):
     model = sample_model(norm=norm)
-    ranges = calibrate(model, ArrayPool(PICTURES), count=16)
+    ranges = calibrate(model, ArrayPool(PICTURES), count=16, prepare=False)
     assert ranges.frames.count == 16
     assert ranges.layers_size == (64, 89)
     chosen = choose_frames(ArrayPool(PICTURES), 16).indices
@@ -56,23 +56,23 @@ def test_only_what_some_placement_quantises_is_measured():
     wanted = {moved_from(graph, name) for placement in PLACEMENTS for name in quantised_tensors(graph, placement)} - {
         "pixels"
     }
-    assert set(calibrate(model, ArrayPool(PICTURES), count=16).tensors) == wanted
+    assert set(calibrate(model, ArrayPool(PICTURES), count=16, prepare=False).tensors) == wanted
 
 
 def test_the_same_frames_give_the_same_content():
     model = sample_model()
-    first = calibrate(model, ArrayPool(PICTURES), count=16)
-    assert first.id == calibrate(model, ArrayPool(PICTURES), count=16).id
+    first = calibrate(model, ArrayPool(PICTURES), count=16, prepare=False)
+    assert first.id == calibrate(model, ArrayPool(PICTURES), count=16, prepare=False).id
     other = [*PICTURES[:5], picture(99), *PICTURES[6:]]
-    assert first.id != calibrate(model, ArrayPool(other), count=24).id
+    assert first.id != calibrate(model, ArrayPool(other), count=24, prepare=False).id
 
 
 def test_frames_of_several_sizes():
     mixed = [picture(seed, (72, 100) if seed % 2 else (96, 128)) for seed in range(20)]
-    assert calibrate(sample_model(), ArrayPool(mixed), count=20).frames.count == 20
+    assert calibrate(sample_model(), ArrayPool(mixed), count=20, prepare=False).frames.count == 20
     mixed = [picture(seed, (72, 100 + 4 * seed)) for seed in range(20)]
     with pytest.raises(DataError, match="too many sizes"):
-        calibrate(sample_model(), ArrayPool(mixed), count=20)
+        calibrate(sample_model(), ArrayPool(mixed), count=20, prepare=False)
 
 
 def test_a_tensor_that_is_not_finite_is_refused_by_name():
@@ -83,15 +83,18 @@ def test_a_tensor_that_is_not_finite_is_refused_by_name():
             values[0] = np.inf
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     with pytest.raises(DataError, match=r"not finite.*encoder\.0\.0\.act"):
-        calibrate(model, ArrayPool(PICTURES), count=16)
+        calibrate(model, ArrayPool(PICTURES), count=16, prepare=False)
 
 
 def test_the_method_is_kept():
     assert (
-        calibrate(sample_model(), ArrayPool(PICTURES), count=16, method=Method(name="entropy")).method.name == "entropy"
+        calibrate(
+            sample_model(), ArrayPool(PICTURES), count=16, method=Method(name="entropy"), prepare=False
+        ).method.name
+        == "entropy"
     )
 
 
 def test_too_few_frames_are_refused():
     with pytest.raises(DataError, match="too few calibration frames"):
-        calibrate(sample_model(), ArrayPool(PICTURES[:7]), count=16)
+        calibrate(sample_model(), ArrayPool(PICTURES[:7]), count=16, prepare=False)

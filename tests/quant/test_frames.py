@@ -5,7 +5,7 @@ import pytest
 
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.types import Classes, Sample
-from edgeseg.quant.frames import ArrayPool, DatasetPool, choose_frames
+from edgeseg.quant.frames import ArrayPool, CorruptedPool, DatasetPool, choose_frames
 
 from .test_calibration import picture
 
@@ -101,3 +101,17 @@ def test_no_folder_of_this_machine_gets_into_a_range_file(name, portable):
     dataset = Labelled()
     dataset.name = name
     assert DatasetPool(dataset).name == f"{portable} (train)"
+
+
+def test_some_frames_are_seen_under_bad_conditions_and_always_the_same_ones():
+    plain = ArrayPool(PICTURES[:9])
+    pool = CorruptedPool(plain, [("night", 3), ("fog", 2)])
+    assert len(pool) == 9
+    assert pool.name == "frames in memory, also under night:3, fog:2"
+    frames = [frame.image_hwc for frame in pool.read(range(9))]
+    same = [np.array_equal(frame, picture) for frame, picture in zip(frames, PICTURES, strict=False)]
+    assert same == [True, False, False] * 3
+    assert frames[1].mean() < 0.6 * PICTURES[1].mean()  # night
+    (again,) = pool.read([4])
+    assert np.array_equal(again.image_hwc, frames[4])
+    assert choose_frames(pool, 9).report.source == pool.name

@@ -7,7 +7,15 @@ import pytest
 
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.quant.histogram import Histogram
-from edgeseg.quant.ranges import FrameReport, Ranges, load_ranges, save_ranges, tensor_range
+from edgeseg.quant.ranges import (
+    FrameReport,
+    LearntScale,
+    Ranges,
+    load_ranges,
+    pack_floats,
+    save_ranges,
+    tensor_range,
+)
 from edgeseg.quant.thresholds import Method
 
 
@@ -82,7 +90,7 @@ def set_in(*keys, value):
         (set_in("extra", value=1), "altered"),
         (set_in("tensors", value={}), "altered"),
         (set_in("weights_sha256", value=7), "damaged"),
-        (set_in("version", value=2), "newer format"),
+        (set_in("version", value=3), "newer format"),
         (set_in("format", value="tensorrt-cache"), "not a range file"),
         (lambda content: content.pop("id"), "altered"),
         (lambda content: content["tensors"].pop("encoder.0.0.dw"), "altered"),
@@ -121,3 +129,58 @@ def test_no_such_file(tmp_path):
 def test_a_missing_tensor_is_named():
     with pytest.raises(VerifyError, match=r"encoder\.9\.0\.dw"):
         make_ranges().require(["encoder.0.0.dw", "encoder.9.0.dw"])
+
+
+def richer() -> Ranges:
+    """Ranges with everything that format 2 has."""
+    import msgspec
+
+    plain = make_ranges()
+    learnt = LearntScale(dtype="uint8", scale=0.01, zero_point=3)
+    tensors = {name: msgspec.structs.replace(item, learnt=learnt) for name, item in plain.tensors.items()}
+    equalisation = {"encoder.0.0.dw": pack_floats(np.array([0.5, 1.0]))}
+    return msgspec.structs.replace(
+        plain, tensors=tensors, equalisation=equalisation, in_float={"uint8": ("encoder.0.0.dw",)}
+    )
+
+
+def test_files_of_the_first_format_stay_what_they_were(file, tmp_path):
+    # written by edgeseg before format 2, id and all
+    content = json.loads(file.read_text())
+    assert content["version"] == 1
+    assert "equalisation" not in content
+    assert "learnt" not in content["tensors"]["encoder.0.0.dw"]
+    assert content["id"] == "d3d36efcadef15f168fd4dc34bf9771234b0429d2e17d7a0880381d482051ce0"
+    save_ranges(tmp_path / "rich.json", richer())
+    assert json.loads((tmp_path / "rich.json").read_text())["version"] == 2
+    assert load_ranges(tmp_path / "rich.json") == richer()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_in("tensors", "encoder.0.0.dw", "learnt", "scale", value=0.02), "altered"),
+        (set_in("tensors", "encoder.0.0.dw", "learnt", "scale", value=float("nan")), "not finite (.*encoder.0.0.dw"),
+        (set_in("tensors", "encoder.0.0.dw", "learnt", "scale", value=-1.0), "damaged"),
+        (set_in("equalisation", value={}), "altered"),
+        (set_in("in_float", value={}), "altered"),
+        (lambda content: content.pop("in_float"), "altered"),
+    ],
+)
+def test_an_edited_file_of_the_second_format_is_refused(tmp_path, change, message):
+    path = tmp_path / "rich.json"
+    save_ranges(path, richer())
+    edit(path, change)
+    with pytest.raises(VerifyError, match=message.replace("(", r"\(")):
+        load_ranges(path)
+
+
+@pytest.mark.parametrize("factor", [[0.5, 0.0], [np.nan, 1.0], [-1.0, 1.0], []])
+def test_factors_that_cannot_be_are_refused(tmp_path, factor):
+    import msgspec
+
+    path = tmp_path / "bad.json"
+    bad = msgspec.structs.replace(richer(), equalisation={"encoder.0.0.dw": pack_floats(np.array(factor))})
+    save_ranges(path, bad)
+    with pytest.raises(VerifyError, match="damaged factors"):
+        load_ranges(path)

@@ -10,7 +10,7 @@ from edgeseg.graph.sample import sample_model
 from edgeseg.quant import calibrate
 from edgeseg.quant.frames import ArrayPool
 from edgeseg.quant.placement import CPU, NVIDIA
-from edgeseg.quant.sensitivity import divergence, layer_sensitivity, sqnr_db
+from edgeseg.quant.sensitivity import divergence, layer_sensitivity, scores_of, sqnr_db
 from edgeseg.quant.thresholds import Method
 
 from .test_calibration import PICTURES, SIZE
@@ -18,7 +18,7 @@ from .test_calibration import PICTURES, SIZE
 
 def test_the_worst_layer_comes_first():
     model = sample_model()
-    ranges = calibrate(model, ArrayPool(PICTURES), count=16, method=Method(name="minmax"))
+    ranges = calibrate(model, ArrayPool(PICTURES), count=16, method=Method(name="minmax"), prepare=False)
     spoilt = ranges.tensors["encoder.0.0.act"]
     spoilt = msgspec.structs.replace(spoilt, maximum=spoilt.maximum / 50)  # all but the smallest values are clipped
     ranges = msgspec.structs.replace(ranges, tensors={**ranges.tensors, "encoder.0.0.act": spoilt})
@@ -37,7 +37,7 @@ def test_clipped_shares_and_dead_channels():
             values[:3] = 0
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     method = Method(name="percentile", percentile=90.0)
-    ranges = calibrate(model, ArrayPool(PICTURES), count=16, method=method)
+    ranges = calibrate(model, ArrayPool(PICTURES), count=16, method=method, prepare=False)
     found = {item.layer: item for item in layer_sensitivity(fix_frame_size(model, SIZE), ranges, NVIDIA, PICTURES[:1])}
     assert found["encoder.0.0.pw1"].dead_channels == 3
     assert found["encoder.1.0.pw1"].dead_channels == 0
@@ -56,3 +56,21 @@ def test_figures_of_equal_and_shifted_logits():
     log_q = other - np.log(np.exp(other).sum(1, keepdims=True))
     expected = (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
     assert divergence(logits, other) == pytest.approx(expected, rel=1e-4)
+
+
+def test_with_labels_it_says_what_each_layer_costs_in_miou():
+    model = sample_model()
+    ranges = calibrate(model, ArrayPool(PICTURES), count=16, method=Method(name="minmax"), prepare=False)
+    spoilt = ranges.tensors["encoder.0.0.act"]
+    spoilt = msgspec.structs.replace(spoilt, maximum=spoilt.maximum / 50)
+    ranges = msgspec.structs.replace(ranges, tensors={**ranges.tensors, "encoder.0.0.act": spoilt})
+    static = fix_frame_size(model, SIZE)
+    # labelled with its own FP32 masks: every change is a loss
+    labels = [
+        np.repeat(np.repeat(mask, 2, 0), 2, 1) for mask in scores_of(static, PICTURES[:2]).argmax(1).astype(np.uint8)
+    ]
+    found = layer_sensitivity(static, ranges, CPU, PICTURES[:2], labels=labels)
+    assert found[0].layer == "encoder.0.0.pw2"
+    assert found[0].lost_points > 1
+    assert min(item.lost_points for item in found) < found[0].lost_points
+    assert layer_sensitivity(static, ranges, CPU, PICTURES[:1])[0].lost_points is None
