@@ -25,6 +25,8 @@ from edgeseg.cli.ui import Ui, common_options
 @click.option("--teacher", help="Run folder of a model that teaches this one.")
 @click.option("--qat", help="Exported run folder to fine-tune with the roundings of integers.")
 @click.option("--ranges", help="Range file for --qat.")
+@click.option("--placement", metavar="P", help="For --qat: where integers are, cpu or nvidia.  [default: cpu]")
+@click.option("--learn-scales", is_flag=True, default=None, help="For --qat: the scales of activations learn too.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, bit for bit.")
 @common_options
@@ -45,6 +47,8 @@ def command(
     teacher: str | None,
     qat: str | None,
     ranges: str | None,
+    placement: str | None,
+    learn_scales: bool | None,
     device: str,
     resume: bool,
 ) -> None:
@@ -56,10 +60,17 @@ def command(
     import json
 
     from edgeseg.cli.ui import parse_size
+    from edgeseg.core.errors import RequestError
     from edgeseg.train import train_model
     from edgeseg.train.overrides import parse_overrides
     from edgeseg.train.request import TrainRequest
 
+    if not qat and (placement or learn_scales):
+        raise RequestError(
+            "only fine-tuning with integers has that",
+            value="--placement" if placement else "--learn-scales",
+            allowed="--qat RUN --ranges R beside it",
+        )
     named = {
         "data.train": data,
         "train.epochs": epochs,
@@ -67,6 +78,8 @@ def command(
         "train.lr": lr,
         "train.seed": seed,
         "augment.crop": list(parse_size(crop)) if crop else None,
+        "qat.placement": placement,
+        "qat.learn_scales": learn_scales,
     }
     request = TrainRequest(
         out=out,

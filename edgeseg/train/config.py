@@ -237,13 +237,15 @@ class QatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         model: The canonical graph.
-        ranges: Its ranges; the scales of activations stay fixed at them.
+        ranges: Its ranges, where the scales of activations come from.
         placement: Where integers are used: `cpu`, `nvidia`, or `none` to fine-tune in float for comparison.
+        learn_scales: Whether the scales of activations learn too; otherwise they stay as they are.
     """
 
     model: str = ""
     ranges: str = ""
     placement: str = "cpu"
+    learn_scales: bool = False
 
 
 class RecipeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

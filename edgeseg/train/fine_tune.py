@@ -21,7 +21,8 @@ from edgeseg.graph.ir import from_model
 from edgeseg.graph.qdq import QdqPlan
 from edgeseg.model import InputConfig
 from edgeseg.quant import load_ranges, save_ranges
-from edgeseg.quant.placement import get_placement, plan
+from edgeseg.quant.equalise import with_factors
+from edgeseg.quant.placement import get_placement, learnt_ranges, plan
 from edgeseg.train.config import QatConfig, RunConfig
 from edgeseg.train.qat import GraphNet
 from edgeseg.train.request import Tables, TrainRequest, check_free, read_run_config
@@ -54,14 +55,14 @@ def fine_tune(request: TrainRequest, progress: Progress) -> Path:
     assert config.qat is not None
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    model = load_model(Path(config.qat.model))
+    model = _model(config.qat)
     net = PixelNet(_net(model, config.qat), config.input).to(device)
     corpora = read_corpora(config, device, progress)
     open_folder(request.out, config, corpora[1:])
     parts = supervised_parts(config, corpora[0], corpora[1:], device)
     trained = train_parts(request.out, config, net, parts, progress, world=World())
     assert isinstance(trained, PixelNet)
-    _write(request.out, trained.net.cpu().to_onnx(), config.qat)
+    _write(request.out, trained.net.cpu(), config.qat)
     return request.out
 
 
@@ -115,15 +116,31 @@ def _new_config(request: TrainRequest) -> RunConfig:
 def _net(model: onnx.ModelProto, config: QatConfig) -> GraphNet:
     if config.placement == "none":
         return GraphNet(model)
-    return GraphNet(model, _plan(model, config), placement=config.placement)
+    chosen = _plan(model, config)
+    return GraphNet(model, chosen, placement=config.placement, learn_scales=config.learn_scales)
+
+
+def _model(config: QatConfig) -> onnx.ModelProto:
+    """The canonical graph, for integers with the channels that the ranges were measured with."""
+    model = load_model(Path(config.model))
+    factors = load_ranges(Path(config.ranges)).factors() if config.placement != "none" else {}
+    return with_factors(model, factors) if factors else model
 
 
 def _plan(model: onnx.ModelProto, config: QatConfig) -> QdqPlan:
     return plan(from_model(model), load_ranges(Path(config.ranges)), get_placement(config.placement))
 
 
-def _write(run: Path, model: onnx.ModelProto, config: QatConfig) -> None:
-    """The graph, and the ranges it was trained with under its new weights: together they are what `build` takes."""
+def _write(run: Path, net: GraphNet, config: QatConfig) -> None:
+    """The graph, and the ranges it was trained with under its new weights: together they are what `build` takes.
+
+    A graph that was fine-tuned in float has no ranges yet: `edgeseg calibrate` measures them.
+    """
+    model = net.to_onnx()
     save_model(run / MODEL_FILE, model)
-    ranges = msgspec.structs.replace(load_ranges(Path(config.ranges)), weights_sha256=read_meta(model).weights_sha256)
-    save_ranges(run / RANGES_FILE, ranges)
+    if config.placement == "none":
+        return
+    ranges = learnt_ranges(load_ranges(Path(config.ranges)), from_model(model), net.learnt_scales())
+    # the factors are in the weights now
+    sealed = msgspec.structs.replace(ranges, weights_sha256=read_meta(model).weights_sha256, equalisation={})
+    save_ranges(run / RANGES_FILE, sealed)

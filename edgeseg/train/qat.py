@@ -2,9 +2,10 @@
 
 Quantisation-aware fine-tuning starts from an exported model: BatchNorm, colour and layer order are then final, so the
 places of a plan are places of this module by construction, and exporting is writing the constants back. Activation
-scales are the plan's and stay; a weight's scale follows its largest value, as `edgeseg.quant.placement.plan` will
-compute it again from the exported weights. Gradients pass straight through inside a range and stop outside of it
-(Jacob et al. 2018, arXiv:1712.05877).
+scales are the plan's, and stay unless they are to be learnt; a weight's scale follows its largest value, as
+`edgeseg.quant.placement.plan` will compute it again from the exported weights. Gradients pass straight through inside a
+range and stop outside of it (Jacob et al. 2018, arXiv:1712.05877); those of a learnt scale are LSQ's (Esser et al.
+2020, arXiv:1902.08153). Zero points stay: behind ReLU they are 0.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from edgeseg.graph.geometry import PIXELS, SCORES, detach
 from edgeseg.graph.ir import Array, Graph, Node, from_model
 from edgeseg.graph.qdq import ActivationQ, QdqPlan, WeightQ
 from edgeseg.quant.quantization import QAT_NOTE
+from edgeseg.quant.ranges import LearntScale
 
 Operand = Tensor | Array | None
 """What a node reads: a computed tensor or weight, a fixed constant, or nothing."""
 _Operator = Callable[[Node, Sequence[Operand]], Tensor]
 
+_PACE = 10.0  # by which learnt scales move faster than weights
 _LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 # constants of these operators are learned; those of others (sizes, scales of a Resize, GELU's numbers) are not
 _LEARNED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "LayerNormalization": (1, 2), "MatMul": (1,)}
@@ -38,12 +41,15 @@ _LEARNED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "LayerNormalization": (1, 2
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Fake quantisation of what some nodes read."""
+    """Fake quantisation of what some nodes read; `key` names its learnt scale."""
 
     item: ActivationQ
+    key: str
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, scale: Tensor | None) -> Tensor:
         low, high = _LIMITS[self.item.dtype]
+        if scale is not None:
+            return learnt_quantise(x, scale, low - self.item.zero_point, high - self.item.zero_point)
         return torch.fake_quantize_per_tensor_affine(x, self.item.scale, self.item.zero_point, low, high)
 
 
@@ -54,6 +60,7 @@ class GraphNet(nn.Module):
         model: As `load_model` gave it.
         plan: Where integers are used; None computes in float.
         placement: Its name, noted in the exported model, whose biases are then left alone.
+        learn_scales: Whether the scales of activations learn too.
 
     Attributes:
         quantised: Whether the plan is applied.
@@ -62,7 +69,14 @@ class GraphNet(nn.Module):
         CapabilityError: An operator that fine-tuning does not know.
     """
 
-    def __init__(self, model: onnx.ModelProto, plan: QdqPlan | None = None, *, placement: str = "") -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        plan: QdqPlan | None = None,
+        *,
+        placement: str = "",
+        learn_scales: bool = False,
+    ) -> None:
         super().__init__()
         self.quantised = plan is not None
         self._name = placement if plan is not None else ""
@@ -80,6 +94,9 @@ class GraphNet(nn.Module):
             {key: nn.Parameter(torch.from_numpy(core.constants[name].copy())) for name, key in self._keys.items()}
         )
         self._places = {} if plan is None else _places(plan, self._nodes)
+        self.scales = nn.ParameterDict(
+            {place.key: nn.Parameter(torch.zeros(())) for place in self._places.values()} if learn_scales else {}
+        )
         self._weight_places: dict[tuple[str, int], WeightQ] = (
             {} if plan is None else {(item.node, item.input): item for item in plan.weights}
         )
@@ -103,6 +120,16 @@ class GraphNet(nn.Module):
             inputs = [self._read(node, index, values, rounded) for index in range(len(node.inputs))]
             values[node.name] = _OPERATORS[node.op](node, inputs)
         return values[SCORES]
+
+    def learnt_scales(self) -> dict[str, LearntScale]:
+        """The scales as they are now, by tensor; empty where they are not learnt."""
+        return {
+            place.item.tensor: LearntScale(
+                dtype=place.item.dtype, scale=float(self._scale(place).detach()), zero_point=place.item.zero_point
+            )
+            for place in self._places.values()
+            if place.key in self.scales
+        }
 
     def to_onnx(self) -> onnx.ModelProto:
         """The canonical model with the present weights; names stay, the weights' hash is new."""
@@ -134,8 +161,32 @@ class GraphNet(nn.Module):
             return values[name]
         key = (name, id(place))
         if key not in rounded:
-            rounded[key] = place(values[name])
+            rounded[key] = place(values[name], self._scale(place) if place.key in self.scales else None)
         return rounded[key]
+
+    def _scale(self, place: _Place) -> Tensor:
+        """A learnt scale from a tenth of its logarithm: positive, and a step of Adam's moves each by a like share."""
+        scale: Tensor = place.item.scale * torch.exp(_PACE * self.scales[place.key])
+        return scale
+
+
+def learnt_quantise(x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
+    """Fake quantisation whose scale learns (Esser et al. 2020, arXiv:1902.08153, equations 1 to 5).
+
+    The gradient of the scale is round(v) - v inside and the limit outside, v = x / scale, itself scaled by
+    1 / sqrt(values * high), so that it moves about as fast as a weight does; that of x is 1 inside and 0 outside.
+
+    Args:
+        x: Of any shape.
+        scale: Positive, one for all values.
+        low: Least integer, the zero point already taken off.
+        high: Largest integer, likewise.
+    """
+    gentle = 1.0 / float(x.numel() * high) ** 0.5
+    step = (scale - scale * gentle).detach() + scale * gentle
+    ratio = (x / step).clamp(low, high)
+    result: Tensor = (ratio + (ratio.round() - ratio).detach()) * step
+    return result
 
 
 def _quantised_weight(weight: Tensor, item: WeightQ) -> Tensor:
@@ -154,7 +205,7 @@ def _places(plan: QdqPlan, nodes: tuple[Node, ...]) -> dict[tuple[str, str], _Pl
             readers.setdefault(name, []).append(node.name)
     found: dict[tuple[str, str], _Place] = {}
     for item in plan.activations:
-        place = _Place(item)
+        place = _Place(item, item.tensor.replace(".", "/"))
         for reader in item.consumers or tuple(readers.get(item.tensor, ())):
             found[reader, item.tensor] = place
     return found

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.export import export_run
 from edgeseg.graph import load_model, weights_sha256
+from edgeseg.graph.ir import from_model
 from edgeseg.quant import calibrate, load_ranges, save_ranges
+from edgeseg.quant.equalise import channel_groups
 from edgeseg.quant.frames import ArrayPool
+from edgeseg.quant.ranges import pack_floats
 from edgeseg.train import train_model
 from edgeseg.train.request import TrainRequest
 
@@ -26,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, folder_data: str) -> Path
     run = train_model(TrainRequest(out=folder / "run", model="edge-s", overrides=overrides, device="cpu"))
     export_run(run, run / "model.onnx")
     frames = [Boxes(count=16)[index].image_hwc for index in range(16)]
-    save_ranges(run / "r.json", calibrate(load_model(run / "model.onnx"), ArrayPool(frames), count=16))
+    save_ranges(run / "r.json", calibrate(load_model(run / "model.onnx"), ArrayPool(frames), count=16, prepare=False))
     return run
 
 
@@ -62,3 +67,42 @@ def test_what_fine_tuning_refuses(exported: Path, tmp_path: Path, folder_data: s
     with pytest.raises(VerifyError):
         train_model(TrainRequest(out=out, qat=str(plain), ranges=str(exported / "r.json")))
     assert not out.exists()
+
+
+def test_scales_are_learnt_when_asked_and_written_into_the_ranges(exported: Path, tmp_path: Path) -> None:
+    def tuned(name: str, **qat: object) -> Path:
+        overrides = {"train": {"epochs": 1, "batch": 4, "threads": 1, "lr": 1e-3}, "qat": qat}
+        request = TrainRequest(
+            out=tmp_path / name, qat=str(exported), ranges=str(exported / "r.json"), device="cpu", overrides=overrides
+        )
+        return train_model(request)
+
+    plain = load_ranges(tuned("plain") / "model.ranges.json")
+    learnt = load_ranges(tuned("learnt", learn_scales=True, placement="nvidia") / "model.ranges.json")
+    assert not any(item.learnt for item in plain.tensors.values())
+    found = [item.learnt for item in learnt.tensors.values() if item.learnt]
+    assert found
+    assert {(item.dtype, item.zero_point) for item in found} == {("int8", 0)}
+    # trained in float there is nothing that the old ranges are of
+    assert not (tuned("float", placement="none") / "model.ranges.json").exists()
+
+
+def test_equalised_ranges_are_trained_in_and_no_more_applied(exported: Path, tmp_path: Path) -> None:
+    model = load_model(exported / "model.onnx")
+    graph = from_model(model)
+    group = channel_groups(graph)[0]
+    width = len(graph.constants[group.makers[0].inputs[1]])
+    factor = np.linspace(0.5, 1, width)
+    ranges = load_ranges(exported / "r.json")
+    equalisation = {group.tensors[0]: pack_floats(factor)}
+    save_ranges(tmp_path / "even.json", msgspec.structs.replace(ranges, equalisation=equalisation))
+    request = TrainRequest(
+        out=tmp_path / "qat", qat=str(exported), ranges=str(tmp_path / "even.json"), device="cpu",
+        overrides={"train": {"epochs": 1, "batch": 4, "threads": 1, "lr": 1e-9}},
+    )  # fmt: skip
+    out = train_model(request)
+    assert load_ranges(out / "model.ranges.json").equalisation == {}
+    made = from_model(load_model(out / "model.onnx"))
+    name = group.makers[0].inputs[1]
+    expected = graph.constants[name] / factor.astype(np.float32).reshape(-1, 1, 1, 1)
+    assert np.allclose(made.constants[name], expected, rtol=1e-4, atol=1e-6)

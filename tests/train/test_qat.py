@@ -15,9 +15,9 @@ from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.quant import calibrate
 from edgeseg.quant.frames import ArrayPool
-from edgeseg.quant.placement import CPU, NVIDIA, plan
+from edgeseg.quant.placement import CPU, NVIDIA, learnt_ranges, plan
 from edgeseg.quant.quantization import quantize
-from edgeseg.train.qat import GraphNet
+from edgeseg.train.qat import GraphNet, learnt_quantise
 
 SIZE = (72, 96)
 
@@ -56,7 +56,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def ranges(model):
-    return calibrate(model, ArrayPool(PICTURES), count=16)
+    return calibrate(model, ArrayPool(PICTURES), count=16, prepare=False)
 
 
 def test_in_float_it_is_the_graph(model):
@@ -108,3 +108,46 @@ def test_an_operator_that_it_does_not_know(model):
     next(node for node in odd.graph.node if node.name == "encoder.0.0.add").op_type = "Mod"
     with pytest.raises(CapabilityError, match=r"Mod.*encoder\.0\.0\.add"):
         GraphNet(odd)
+
+
+def test_the_gradient_of_a_learnt_scale_is_lsqs():
+    scale = torch.tensor(0.5, requires_grad=True)
+    x = torch.tensor([0.6, -0.3, 9.0, -9.0], requires_grad=True)
+    learnt_quantise(x, scale, -4, 3).sum().backward()
+    # inside round(v) - v, outside the limit; scaled by 1 / sqrt(values * high)
+    inside = (1 - 1.2) + (-1 + 0.6)
+    assert scale.grad.item() == pytest.approx((inside + 3 - 4) / (4 * 3) ** 0.5, abs=1e-6)
+    assert x.grad.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("placement", [CPU, NVIDIA], ids=["cpu", "nvidia"])
+def test_learnt_scales_start_as_the_ranges_say_and_are_exported(model, ranges, placement):
+    import msgspec
+
+    chosen = plan(from_model(model), ranges, placement)
+    fixed = GraphNet(model, chosen)
+    net = GraphNet(model, chosen, placement=placement.name, learn_scales=True)
+    assert fixed.learnt_scales() == {}
+    assert (torch_masks(net, PICTURES[:4]) == torch_masks(fixed, PICTURES[:4])).mean() >= 0.999
+    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for step in range(4):
+        loss = torch.nn.functional.cross_entropy(net(pixels(PICTURES[step : step + 2])), torch.zeros(2, *SIZE).long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scales = net.learnt_scales()
+    assert scales.keys() == {item.tensor for item in chosen.activations}
+    before = {item.tensor: item.scale for item in chosen.activations}
+    moved = [name for name, item in scales.items() if abs(item.scale / before[name] - 1) > 1e-3]
+    assert len(moved) > len(scales) / 2
+    trained = net.to_onnx()
+    sealed = learnt_ranges(ranges, from_model(trained), scales)
+    sealed = msgspec.structs.replace(sealed, weights_sha256=read_meta(trained).weights_sha256)
+    exported = {item.tensor: item.scale for item in plan(from_model(trained), sealed, placement).activations}
+    assert exported == pytest.approx({name: item.scale for name, item in scales.items()}, rel=1e-6)
+    expected = onnx_masks(quantize(fix_frame_size(trained, SIZE), sealed, placement), PICTURES)
+    assert (torch_masks(net, PICTURES) == expected).mean() >= 0.999
+    # the other arithmetic keeps what was measured
+    other = NVIDIA if placement is CPU else CPU
+    kept = [[item.scale for item in plan(from_model(model), r, other).activations] for r in (ranges, sealed)]
+    assert kept[0] == kept[1]
