@@ -1,9 +1,11 @@
 """INT8 of edgeseg against its peers on the same frames: accuracy with paired intervals, latency in one interleaved run.
 
-    python tools/compare_quantizers.py zoo:edge-s --data camvid:PATH --out docs/int8.md
+    python tools/compare_quantizers.py zoo:edge-s --data camvid:PATH --drive CLIP.mp4 --out docs/int8.md
 
-Peers (NNCF, nvidia-modelopt) are compared where they are installed and left out, by name, where they are not. All
-calibrate on the same frames of the data's `train` split; accuracy is over `--splits` together.
+Three artefacts of edgeseg are scored against FP32: the CPU engine, and the NVIDIA graphs `weak` and `typed`, executed
+by ONNX Runtime with its optimisations off. Ranges are the model's own where it ships them, else measured on the data's
+`train` split, on whose frames the peers calibrate too; a peer that is not installed is left out, by name. Accuracy is
+over `--splits` together; flicker is what masks of still pixels change from frame to frame on `--drive`.
 """
 
 from __future__ import annotations
@@ -12,20 +14,23 @@ import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+import onnxruntime
+import openvino as ov
+from quantizer_report import Row, markdown, write_between_marks
 
 from edgeseg.backend import get_builder
-from edgeseg.core.clock import wall_iso
-from edgeseg.core.device import fingerprint
+from edgeseg.backend.openvino import compile_model, count_layers, read_model
 from edgeseg.core.metrics import Confusion
-from edgeseg.core.types import U8, Classes, EngineSpec, Runner, Sample
-from edgeseg.core.workspace import resolve_model
+from edgeseg.core.resize import Resizer
+from edgeseg.core.types import U8, EngineSpec, Runner, Sample
+from edgeseg.core.workspace import resolve_model, shipped_ranges
 from edgeseg.data import open_dataset
 from edgeseg.graph import (
     apply_forms,
@@ -37,147 +42,178 @@ from edgeseg.graph import (
     save_model,
 )
 from edgeseg.graph.forms import Forms
+from edgeseg.graph.meta import ModelMeta
 from edgeseg.measure import compare_runners
-from edgeseg.quant import calibrate, open_pool, quantize
-from edgeseg.quant.equalise import equalise
+from edgeseg.quant import calibrate, load_ranges, open_pool, quantize
+from edgeseg.quant.equalise import equalised
 from edgeseg.quant.frames import choose_frames
 from edgeseg.quant.placement import CPU, NVIDIA, NVIDIA_TYPED
+from edgeseg.quant.ranges import Ranges
+from edgeseg.sinks.flicker import Flicker
+from edgeseg.sources import open_source
 
 _OPENVINO_FORMS = Forms(tail="phases", layer_norm="parts", pad="pixels")
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
-_REPLICATES = 1000
 
 Masks = Callable[[U8], U8]
-
-
-@dataclass
-class Row:
-    """One engine or graph: its confusion by frame, agreement with FP32, and what could be measured of its speed."""
-
-    name: str
-    executor: str
-    confusion: NDArray[np.int64]  # [frames, C, C + 1]
-    masks: list[U8]
-    int8_share: float | None = None
-    p50_ms: float | None = None
 
 
 def main() -> None:
     arguments = _arguments()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="edgeseg-compare-") as folder:
-        rows, notes = compare(arguments, Path(folder))
-    text = report(arguments, rows, notes)
+        comparison = Comparison(arguments, Path(folder))
+        comparison.run()
+    text = markdown(comparison.rows, comparison.meta.classes.names, comparison.caption(), comparison.notes)
     if arguments.out:
         write_between_marks(arguments.out, text)
     sys.stdout.write(text)
 
 
-def write_between_marks(page: Path, text: str) -> None:
-    """Put the table between the marks of a page, or write a page of it alone."""
-    begin, end = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
-    before, _, rest = (page.read_text(encoding="utf-8") if page.exists() else begin + end).partition(begin)
-    page.write_text(before + begin + text + end + rest.partition(end)[2], encoding="utf-8")
+@dataclass
+class Comparison:
+    """Everything that is compared, and what came of it."""
 
+    arguments: argparse.Namespace
+    scratch: Path
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-def compare(arguments: argparse.Namespace, scratch: Path) -> tuple[list[Row], list[str]]:
-    samples = [
-        item
-        for split in arguments.splits.split(",")
-        for dataset in [open_dataset(arguments.data, split)]
-        for item in (dataset[index] for index in range(0, len(dataset), arguments.every))
-    ]
-    model = load_model(resolve_model(arguments.model))
-    meta = read_meta(model)
-    size = samples[0].image_hwc.shape[:2]
-    static = fix_frame_size(model, size, default_network_size(meta.network_size, size))
-    pool = open_pool(arguments.data)
-    ranges = calibrate(model, pool, count=arguments.count)
-    frames = [frame.image_hwc.copy() for frame in pool.read(choose_frames(pool, arguments.count).indices)]
-    spec = EngineSpec(frame_size=size, classes=meta.classes)
-    formed = apply_forms(static, _OPENVINO_FORMS)
-    engines = {
-        "FP32": ("openvino f32", formed, "fp32"),
-        "BF16": ("openvino bf16", formed, "bf16"),
-        "edgeseg INT8, cpu": ("openvino int8 + bf16", quantize(formed, ranges, CPU), "int8"),
-    }
-    graphs = {
-        "edgeseg INT8, weak": make_variant(quantize(static, ranges, NVIDIA), "weak"),
-        "edgeseg INT8, typed": make_variant(quantize(static, ranges, NVIDIA_TYPED), "typed", "fp16"),
-    }
-    even = equalise(model)
-    even_formed = apply_forms(
-        fix_frame_size(even, size, default_network_size(meta.network_size, size)), _OPENVINO_FORMS
-    )
-    even_int8 = quantize(even_formed, calibrate(even, pool, count=arguments.count), CPU)
-    engines["edgeseg INT8, cpu, equalised"] = ("openvino int8 + bf16", even_int8, "int8")
-    notes = []
-    for name, make in {"onnxruntime quantize_static": _ort_static, "NNCF": _nncf, "nvidia-modelopt": _modelopt}.items():
-        try:
-            made = make(static, frames, scratch)
-        except ImportError as error:
-            notes.append(f"{name} is not installed here ({error.name})")
-            continue
-        except Exception as error:  # a peer that fails on this graph is a finding, not the end of the comparison
-            notes.append(f"{name} failed: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
-            continue
-        if name == "NNCF":
-            engines[name] = ("openvino int8 + bf16", made, "int8")
-        else:
-            graphs[name] = made
-    rows, runners = [], {}
-    for name, (executor, graph, precision) in engines.items():
-        runner, share = _engine(graph, spec, precision, scratch / name.replace(" ", "_"))
-        runners[name] = runner
-        with runner:
-            rows.append(_row(name, executor, samples, meta.classes, _through(runner)))
-        rows[-1].int8_share = share
-    for name, graph in graphs.items():
-        exact = name.startswith("edgeseg")
-        executor = "onnxruntime, nothing fused" if exact else "onnxruntime"
-        rows.append(_row(name, executor, samples, meta.classes, _session(graph, exact)))
-    timed = compare_runners(runners, frames[:8], duration_s=arguments.seconds)
-    for row in rows:
-        if row.name in runners:
-            row.p50_ms = float(np.median(timed.samples[row.name].engine_ns)) / 1e6
-    return rows, notes
+    def __post_init__(self) -> None:
+        self.samples: list[Sample] = [
+            item
+            for split in self.arguments.splits.split(",")
+            for dataset in [open_dataset(self.arguments.data, split)]
+            for item in (dataset[index] for index in range(0, len(dataset), self.arguments.every))
+        ]
+        self.model = load_model(resolve_model(self.arguments.model))
+        self.meta: ModelMeta = read_meta(self.model)
+        self.size = self.samples[0].image_hwc.shape[0], self.samples[0].image_hwc.shape[1]
+        self.static = self._static(self.model)
 
+    def run(self) -> None:
+        """Build, score, time."""
+        ranges = self._ranges()
+        frames = self._frames()
+        engines, graphs = self._ours(ranges)
+        for name, made in self._peers(frames).items():
+            if isinstance(made, Path):
+                engines[name] = ("openvino int8 + bf16", made, "int8")
+            else:
+                graphs[name] = ("onnxruntime", made, False)
+        spec = EngineSpec(frame_size=self.size, classes=self.meta.classes)
+        runners: dict[str, Runner] = {}
+        drive = self._drive()
+        for name, (executor, graph, precision) in engines.items():
+            runner, share = _engine(graph, spec, precision, self.scratch / name.replace(" ", "_"))
+            runners[name] = runner
+            with runner:
+                self.rows.append(self._row(name, executor, _through(runner), drive))
+            self.rows[-1].int8_share = share
+        for name, (executor, model, exact) in graphs.items():
+            self.rows.append(self._row(name, executor, _session(model, exact), ()))
+        if self.arguments.seconds:
+            timed = compare_runners(runners, frames[:8], duration_s=self.arguments.seconds)
+            for row in self.rows:
+                if row.name in runners:
+                    row.p50_ms = float(np.median(timed.samples[row.name].engine_ns)) / 1e6
 
-def report(arguments: argparse.Namespace, rows: Sequence[Row], notes: Sequence[str]) -> str:
-    base, bf16 = rows[0], rows[1]
-    names = _names(arguments)
-    reference = _iou(base.confusion.sum(axis=0))
-    shares = base.confusion.sum(axis=(0, 2)) / base.confusion.sum()
-    watched = [i for i in range(len(names)) if reference[i] >= 0.3 and shares[i] >= 0.005]
-    device = fingerprint()
-    lines = [
-        f"`python tools/compare_quantizers.py {' '.join(sys.argv[1:])}`",
-        "",
-        f"{len(base.masks)} frames ({arguments.splits}), calibrated on {arguments.count} of train; {device.cpu}, "
-        f"{device.cores} cores; {wall_iso()[:10]}. Loss in points of mIoU with its 95 % interval (paired bootstrap of "
-        f"frames); worst class among those with IoU of 0.3 or more and 0.5 % of the pixels "
-        f"({', '.join(names[i] for i in watched)}); agreement is the share of pixels with FP32's class. p50 of one "
-        "interleaved run, precision hints set and read back.",
-        "",
-        "| | executed by | mIoU | loss | worst class | agreement | INT8 layers | p50 ms | of BF16 |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        iou = _iou(row.confusion.sum(axis=0))
-        low, high = _interval(base.confusion, row.confusion)
-        drops = {names[i]: 100 * (reference[i] - iou[i]) for i in watched}
-        worst = max(drops, key=lambda name: drops[name]) if drops else "–"
-        agreement = np.mean([np.mean(a == b) for a, b in zip(base.masks, row.masks, strict=True)])
-        ratio = "–" if row.p50_ms is None or not bf16.p50_ms else f"{row.p50_ms / bf16.p50_ms:.2f}"
-        lines.append(
-            f"| {row.name} | {row.executor} | {np.nanmean(iou):.4f} | "
-            f"{100 * (np.nanmean(reference) - np.nanmean(iou)):+.2f} [{low:+.2f}, {high:+.2f}] | "
-            f"{worst} {drops.get(worst, 0.0):+.2f} | {agreement:.2%} | "
-            f"{'–' if row.int8_share is None else f'{row.int8_share:.0%}'} | "
-            f"{'–' if row.p50_ms is None else f'{row.p50_ms:.2f}'} | {ratio} |"
+    def caption(self) -> str:
+        """What was compared, on what."""
+        arguments = self.arguments
+        seen = f"the model learned from {self.meta.trained_on}"
+        if "dev" in arguments.splits.split(","):
+            seen += ", and where that is all of train, dev's frames are frames that it has seen"
+        drive = (
+            f" Flicker is over {arguments.drive_frames or 'all'} frames of {Path(arguments.drive).name}."
+            if (arguments.drive)
+            else ""
         )
-    lines += ["", *(f"- {note}." for note in notes)]
-    return "\n".join(lines).rstrip() + "\n"
+        return (
+            f"{len(self.samples)} frames ({arguments.splits}); {seen}; ranges {self._origin}, peers calibrated on "
+            f"{arguments.count} frames of train.{drive}"
+        )
+
+    def _static(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        return fix_frame_size(model, self.size, default_network_size(self.meta.network_size, self.size))
+
+    def _ranges(self) -> Ranges:
+        shipped = self.arguments.ranges or shipped_ranges(self.arguments.model)
+        if shipped is not None:
+            self._origin = "as shipped" if self.arguments.ranges is None else f"of {Path(shipped).name}"
+            return load_ranges(Path(shipped), weights_sha256=self.meta.weights_sha256)
+        self._origin = f"of {self.arguments.count} frames of train"
+        return calibrate(self.model, open_pool(self.arguments.data), count=self.arguments.count)
+
+    def _frames(self) -> list[U8]:
+        pool = open_pool(self.arguments.data)
+        return [f.image_hwc.copy() for f in pool.read(choose_frames(pool, self.arguments.count).indices)]
+
+    def _ours(self, ranges: Ranges) -> tuple[dict[str, tuple[str, onnx.ModelProto | Path, str]], _Graphs]:
+        even = equalised(self.static, ranges)
+        formed = apply_forms(self.static, _OPENVINO_FORMS)
+        engines: dict[str, tuple[str, onnx.ModelProto | Path, str]] = {
+            "FP32": ("openvino f32", formed, "fp32"),
+            "BF16": ("openvino bf16", formed, "bf16"),
+            "edgeseg INT8, cpu": (
+                "openvino int8 + bf16",
+                quantize(apply_forms(even, _OPENVINO_FORMS), ranges, CPU),
+                "int8",
+            ),
+        }
+        if self.arguments.plain:
+            plain = calibrate(self.model, open_pool(self.arguments.data), count=self.arguments.count, prepare=False)
+            engines["the same, as is"] = ("openvino int8 + bf16", quantize(formed, plain, CPU), "int8")
+        graphs: _Graphs = {
+            name: ("onnxruntime, nothing fused", made, True)
+            for name, made in {
+                "edgeseg INT8, weak": make_variant(quantize(even, ranges, NVIDIA), "weak"),
+                "edgeseg INT8, typed": make_variant(quantize(even, ranges, NVIDIA_TYPED), "typed", "fp16"),
+            }.items()
+        }
+        return engines, graphs
+
+    def _peers(self, frames: Sequence[U8]) -> dict[str, onnx.ModelProto | Path]:
+        found: dict[str, onnx.ModelProto | Path] = {}
+        for name in filter(None, self.arguments.peers.split(",")):
+            try:
+                found[name] = _PEERS[name](self.static, frames, self.scratch)
+            except ImportError as error:
+                self.notes.append(f"{name} is not installed here ({error.name})")
+            except Exception as error:  # a peer that fails on this graph is a finding, not the end of the comparison
+                self.notes.append(f"{name} failed: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
+        return found
+
+    def _drive(self) -> list[U8]:
+        if not self.arguments.drive:
+            return []
+        frames: list[U8] = []
+        source = open_source(self.arguments.drive)
+        resizer: Resizer | None = None
+        try:
+            source.open()
+            while (not self.arguments.drive_frames or len(frames) < self.arguments.drive_frames) and source.grab():
+                image = source.retrieve().image_hwc
+                resizer = resizer or Resizer((image.shape[0], image.shape[1]), self.size)
+                frames.append(resizer.to_frame(image, np.empty((*self.size, 3), np.uint8)).copy())
+        finally:
+            source.close()
+        return frames
+
+    def _row(self, name: str, executor: str, masks: Masks, drive: Sequence[U8]) -> Row:
+        made = [masks(sample.image_hwc) for sample in self.samples]
+        counts = []
+        for sample, mask in zip(self.samples, made, strict=True):
+            counter = Confusion(self.meta.classes)
+            counter.add(sample.label_hw, mask)
+            counts.append(counter.matrix.copy())
+        flicker = Flicker()
+        for number, frame in enumerate(drive):
+            flicker.add(number, frame, masks(frame))
+        sys.stderr.write(f"{name}: done\n")
+        return Row(name, executor, np.stack(counts), made, flicker=flicker.share)
+
+
+_Graphs = dict[str, tuple[str, onnx.ModelProto, bool]]
 
 
 # ---------------------------------------------------------------- peers
@@ -226,15 +262,17 @@ def _modelopt(static: onnx.ModelProto, frames: Sequence[U8], scratch: Path) -> o
     return onnx.load(scratch / "mo.int8.onnx")
 
 
+_PEERS: Mapping[str, Callable[[onnx.ModelProto, Sequence[U8], Path], onnx.ModelProto | Path]] = {
+    "onnxruntime quantize_static": _ort_static,
+    "NNCF": _nncf,
+    "nvidia-modelopt": _modelopt,
+}
+
+
 # ---------------------------------------------------------------- execution
 
 
 def _engine(graph: onnx.ModelProto | Path, spec: EngineSpec, precision: str, folder: Path) -> tuple[Runner, float]:
-    import msgspec
-    import openvino as ov
-
-    from edgeseg.backend.openvino import compile_model, count_layers, read_model
-
     folder.mkdir()
     builder = get_builder("openvino")
     bf16 = "bf16" in builder.precisions
@@ -259,48 +297,12 @@ def _through(runner: Runner) -> Masks:
 
 
 def _session(graph: onnx.ModelProto, exact: bool) -> Masks:
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if exact:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda frame: session.run(["mask"], {"frame": frame[None]})[0][0]
-
-
-def _row(name: str, executor: str, samples: Sequence[Sample], classes: Classes, masks: Masks) -> Row:
-    made = [masks(sample.image_hwc) for sample in samples]
-    counts = []
-    for sample, mask in zip(samples, made, strict=True):
-        counter = Confusion(classes)
-        counter.add(sample.label_hw, mask)
-        counts.append(counter.matrix.copy())
-    sys.stderr.write(f"{name}: done\n")
-    return Row(name, executor, np.stack(counts), made)
-
-
-# ---------------------------------------------------------------- figures
-
-
-def _iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    hits = np.diagonal(matrix).astype(np.float64)
-    union = matrix.sum(axis=1) + matrix[:, : len(hits)].sum(axis=0) - hits
-    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
-
-
-def _interval(base: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[float, float]:
-    generator = np.random.default_rng(0)
-    drops = []
-    for _ in range(_REPLICATES):
-        pick = generator.integers(0, len(base), len(base))
-        drops.append(np.nanmean(_iou(base[pick].sum(axis=0))) - np.nanmean(_iou(other[pick].sum(axis=0))))
-    low, high = 100 * np.percentile(drops, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def _names(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return open_dataset(arguments.data, arguments.splits.split(",")[0]).classes.names
 
 
 def _arguments() -> argparse.Namespace:
@@ -310,7 +312,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--splits", default="dev,val", help="splits that accuracy is measured on, together")
     parser.add_argument("--count", type=int, default=64, help="calibration frames")
     parser.add_argument("--every", type=int, default=1, help="take every Nth frame of the splits")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of the timing run")
+    parser.add_argument("--seconds", type=float, default=12.0, help="length of the timing run; 0 for none")
+    parser.add_argument("--ranges", help="range file of the model, instead of those that it ships")
+    parser.add_argument("--peers", default=",".join(_PEERS), help="which peers, by comma; empty for none")
+    parser.add_argument(
+        "--plain", action="store_true", help="also without equalisation and with every layer in integers"
+    )
+    parser.add_argument("--drive", default="", help="video, or street:seed=N,frames=M, that flicker is measured on")
+    parser.add_argument("--drive-frames", type=int, default=0, help="its first frames; 0 takes all")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     return parser.parse_args()
 
