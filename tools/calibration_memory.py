@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from quantizer_report import write_between_marks
+from quantizer_report import command, write_between_marks
 
 from edgeseg.core.types import U8
 from edgeseg.core.workspace import resolve_model
@@ -46,7 +46,7 @@ def main() -> None:
 def table(found: dict[str, list[dict[str, float]]], counts: Sequence[int]) -> str:
     """Peak memory by frames, and the slope of a straight line through it."""
     lines = [
-        f"`python tools/calibration_memory.py {' '.join(sys.argv[1:])}`",
+        f"`{command('calibration_memory.py')}`",
         "",
         "Peak resident memory of a process of its own, MB (processor time, s):",
         "",
@@ -70,10 +70,8 @@ def measure_one(name: str, model: str, frames: str, count: int) -> dict[str, flo
 
 def _apart(name: str, arguments: argparse.Namespace, count: int) -> dict[str, float]:
     sys.stderr.write(f"{name}, {count} frames\n")
-    command = [sys.executable, __file__, arguments.model, "--frames", arguments.frames]
-    done = subprocess.run(
-        [*command, "--counts", str(count), "--one", name], check=True, stdout=subprocess.PIPE, text=True
-    )
+    line = [sys.executable, __file__, arguments.model, "--frames", arguments.frames]
+    done = subprocess.run([*line, "--counts", str(count), "--one", name], check=True, stdout=subprocess.PIPE, text=True)
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer
 

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from quantizer_report import interval, iou, watched_classes, write_between_marks
+from quantizer_report import command, interval, iou, watched_classes, write_between_marks
 from rich.console import Console
 
 from edgeseg.cli.progress import LineProgress
@@ -153,7 +153,7 @@ def table(rows: Sequence[Row], names: Sequence[str], arguments: argparse.Namespa
     by_name = {row.name: row for row in rows}
     device = fingerprint()
     lines = [
-        f"`python tools/qat_rows.py {' '.join(sys.argv[1:])}`",
+        f"`{command('qat_rows.py')}`",
         "",
         f"{len(rows[0].masks)} frames ({arguments.splits}), {arguments.epochs} epochs of fine-tuning on crops of "
         f"{arguments.crop}, placement {arguments.placement}, executed by ONNX Runtime, nothing fused; {device.cpu}, "

@@ -38,13 +38,25 @@ def write_between_marks(page: Path, text: str, mark: str = "measured") -> None:
     page.write_text(before + begin + text + end + rest.partition(end)[2], encoding="utf-8")
 
 
+def command(tool: str) -> str:
+    """The command line that made a page, without the folders of this machine."""
+    return " ".join(["python", f"tools/{tool}", *map(_portable, sys.argv[1:])])
+
+
+def _portable(argument: str) -> str:
+    scheme, colon, place = argument.rpartition(":")
+    if "/" not in place or argument.startswith("docs/"):
+        return argument or '""'
+    return f"{scheme}:PATH" if colon else Path(place).name
+
+
 def markdown(rows: Sequence[Row], names: Sequence[str], caption: str, notes: Sequence[str]) -> str:
     """The tables of all rows; the first is FP32, the second BF16."""
     base, bf16 = rows[0], rows[1]
     watched = watched_classes(base.confusion)
     device = fingerprint()
     lines = [
-        f"`python tools/compare_quantizers.py {' '.join(sys.argv[1:])}`",
+        f"`{command('compare_quantizers.py')}`",
         "",
         f"{caption} {device.cpu}, {device.cores} cores; {wall_iso()[:10]}. Loss in points of mIoU with its 95 % "
         "interval (paired bootstrap of frames); worst class among those with IoU of 0.3 or more and 0.5 % of the "

@@ -69,3 +69,10 @@ def test_the_page_says_what_was_lost_where(tool, tmp_path):
     page.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
     tool.write_between_marks(page, text)
     assert page.read_text() == f"before\n<!-- measured: begin -->\n{text}<!-- measured: end -->\nafter\n"
+
+
+def test_the_command_names_no_folder_of_this_machine(tool, monkeypatch):
+    arguments = ["zoo:edge-s", "--data", "camvid:/some/where", "--drive", "../data/clip.mp4", "--out", "docs/int8.md"]
+    monkeypatch.setattr(sys, "argv", ["compare_quantizers.py", *arguments, "--peers", ""])
+    expected = 'zoo:edge-s --data camvid:PATH --drive clip.mp4 --out docs/int8.md --peers ""'
+    assert tool.command("compare_quantizers.py") == f"python tools/compare_quantizers.py {expected}"
