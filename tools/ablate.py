@@ -2,7 +2,7 @@
 
     python tools/ablate.py --data camvid:PATH --runs RUNS [--threads 1]      train what is missing, write the page
     python tools/ablate.py --data camvid:PATH --runs RUNS --only augment     … of one group
-    python tools/ablate.py --data camvid:PATH --runs RUNS --latency          time the finished rows of timed groups
+    python tools/ablate.py --data camvid:PATH --latency                      time the rows of timed groups
     python tools/ablate.py --data camvid:PATH --page                         only write the page, from ablations.json
 
 Rows are trained one after the other in the table's order; each is scored and written down before the next begins. A
@@ -17,13 +17,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
 import torch
+from ablation_latency import time_jobs
 from ablation_page import write_page
-from ablation_scores import Results, read_results, score_job, time_jobs, write_results
+from ablation_scores import Results, read_results, score_job, write_results
 from ablation_table import Job, Table, plan_jobs, read_table
 from rich.console import Console
 
@@ -32,6 +32,7 @@ from edgeseg.cli.ui import parse_size
 from edgeseg.core.clock import now_ns
 from edgeseg.core.config import unknown_name
 from edgeseg.core.errors import EdgesegError, RequestError
+from edgeseg.data import open_dataset
 
 INTERRUPTED = 130
 
@@ -106,19 +107,18 @@ class Study:
         return failed
 
     def time(self, jobs: list[Job], size: tuple[int, int], duration_s: float) -> None:
-        """Time the finished rows of the groups that ask for it, the reference first.
+        """Time the rows of the groups that ask for it, trained or not; the first is what the others are held against.
 
         Raises:
-            RequestError: None of them is finished.
+            RequestError: No such group is selected.
         """
-        runs = {job.key: self._runs / job.key for job in jobs if job.group.latency}
-        finished = {key: run for key, run in runs.items() if (run / "done.json").is_file()}
-        if not finished:
-            raise RequestError("no row to be timed is trained", allowed="groups with latency = true", fix=__doc__)
-        with tempfile.TemporaryDirectory() as folder:
-            latency = time_jobs(finished, size, duration_s, Path(folder), self._progress)
+        timed = [job for job in self.jobs.values() if job.group.latency and job.key in {one.key for one in jobs}]
+        if not timed:
+            names = [group.name for group in self.table.group if group.latency]
+            raise RequestError("no row of these groups is timed", allowed=", ".join(names) or "latency = true")
+        classes = open_dataset(self._data, self.table.split).classes
+        latency = time_jobs(timed, classes, size, duration_s, self._progress)
         write_results(self._file, msgspec.structs.replace(self.results(), latency=latency))
-        self.write()
 
     def write(self) -> list[Path]:
         """Write the page and its plots from what there is."""
@@ -194,7 +194,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="another budget; its rows are other runs")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each training")
     parser.add_argument("--page", action="store_true", help="only write the page")
-    parser.add_argument("--latency", action="store_true", help="time the finished rows of timed groups")
+    parser.add_argument("--latency", action="store_true", help="time the rows of timed groups, trained or not")
     parser.add_argument("--size", default="360x480", help="HEIGHTxWIDTH of --latency")
     parser.add_argument("--duration", type=float, default=8.0, help="seconds for each engine of --latency")
     return parser.parse_args()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ablation_latency import PRECISIONS, LatencyRun
 from ablation_plots import group_plots
-from ablation_scores import PERIODS, LatencyRun, Results, Score
+from ablation_scores import PERIODS, Results, Score
 from ablation_table import Group, Job, Table
 from ablation_verdict import BETTER, NOT_RUN, WORSE, Findings
 
@@ -97,7 +98,7 @@ def _rows(findings: Findings, group: Group, rows: Sequence[Job]) -> list[str]:
         head += [f"{split} mIoU", "boundary IoU", "pixels right"]
     head += ["parameters, M", "multiply-adds, M"]
     head += [f"C{period}" for period in PERIODS] if group.checkerboard else []
-    head += ["FP32, ms", "BF16, ms"] if timed else []
+    head += [f"{precision.upper()}, ms" for precision in PRECISIONS] if timed else []
     lines = [head, ["---", "---:", "---"] + ["---:"] * (len(head) - 3)]
     for job in rows:
         found, difference = findings.result(job), findings.difference(job)
@@ -109,7 +110,7 @@ def _rows(findings: Findings, group: Group, rows: Sequence[Job]) -> list[str]:
             shares = found.checkerboard if found else {}
             cells += [f"{shares[str(period)]:.3f}" if str(period) in shares else "–" for period in PERIODS]
         if timed:
-            cells += [_time(timed, job, precision) for precision in ("fp32", "bf16")]
+            cells += [_time(timed, job, precision) for precision in PRECISIONS]
         lines.append(cells)
     text = [f"| {' | '.join(cells)} |" for cells in lines]
     return [*text, "", _timing(findings, timed)] if timed else text
@@ -118,8 +119,9 @@ def _rows(findings: Findings, group: Group, rows: Sequence[Job]) -> list[str]:
 def _timing(findings: Findings, timed: LatencyRun) -> str:
     first = next((job.row.name for job in findings.jobs.values() if job.key == timed.first), "the first")
     return (
-        f"Milliseconds of one frame of {timed.size}, median; `tools/ablate.py --latency`, all engines in turns in one "
-        f"run, {timed.backend}, {timed.device}. In brackets the ratio to *{first}* at the same precision, with its "
+        f"Milliseconds of one frame of {timed.size}, median, of networks with their first weights "
+        "(`tools/ablate.py --latency`, all engines in turns in one run); "
+        f"{timed.backend}, {timed.device}. In brackets the ratio to *{first}* at the same precision, with its "
         "95 % interval."
     )
 

@@ -1,33 +1,28 @@
-"""What the runs of an ablation are judged by: scores, the checkerboard measure, latency in one interleaved run."""
+"""What the runs of an ablation are judged by: scores of every split, and the checkerboard measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
+from ablation_latency import LatencyRun
 from ablation_table import Job, Table
 from numpy.typing import NDArray
 from torch import Tensor
 
 import edgeseg
-from edgeseg.bench.frames import street_frames
-from edgeseg.bundle import open_runner
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import wall_iso
-from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import VerifyError
-from edgeseg.core.metrics import series_ms
 from edgeseg.core.progress import Progress
 from edgeseg.core.resize import Resizer
-from edgeseg.core.types import U8, Dataset, Size, format_size
+from edgeseg.core.types import U8, Dataset, Size
 from edgeseg.data import open_dataset
-from edgeseg.deploy import BuildRequest, build_bundle
-from edgeseg.export import export_run
-from edgeseg.measure import compare_runners, evaluate_runner
+from edgeseg.measure import evaluate_runner
 from edgeseg.model import describe, load_run, open_run
 from edgeseg.model.network import SegModel
 from edgeseg.model.run import LoadedRun, predict
@@ -68,25 +63,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     checkerboard: dict[str, float] = {}
     version: str = ""
     created: str = ""
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine of one row in the interleaved run; the ratio is to the first row's at the same precision."""
-
-    p50_ms: float | None
-    ratio: float
-    ci95: tuple[float, float]
-
-
-class LatencyRun(msgspec.Struct, frozen=True, kw_only=True):
-    """All engines that were timed in turns, by key and precision."""
-
-    size: str
-    backend: str
-    device: str
-    created: str
-    first: str
-    rows: dict[str, dict[str, Latency]]
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,55 +181,6 @@ def _watched(model: SegModel) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         hook.remove()
-
-
-def time_jobs(jobs: Mapping[str, Path], size: Size, duration_s: float, folder: Path, progress: Progress) -> LatencyRun:
-    """Export and build every run as OpenVINO FP32 and BF16, and time all engines in turns, in one run.
-
-    Args:
-        jobs: Runs by key; the first is what the others are held against.
-        size: (height, width) of frames, and of what the layers see.
-        duration_s: Of the interleaved run, for each engine.
-        folder: Where graphs and engines may lie.
-        progress: Where it is shown.
-    """
-    bundles = {}
-    for key, run in jobs.items():
-        model = folder / f"{key}.onnx"
-        export_run(run, model, progress=progress)
-        for precision in ("fp32", "bf16"):
-            request = BuildRequest(
-                model=str(model),
-                target="cpu",
-                backend="openvino",
-                precision=precision,
-                frame_size=size,
-                network_size=size,
-            )
-            bundles[key, precision] = build_bundle(request, folder / f"{key}-{precision}", progress).bundle
-    runners = {f"{key} {precision}": open_runner(path) for (key, precision), path in bundles.items()}
-    backend = next(iter(runners.values())).spec.backend
-    compared = compare_runners(
-        runners, street_frames(size, progress), duration_s=duration_s * len(runners), progress=progress
-    )
-    first = next(iter(jobs))
-    rows: dict[str, dict[str, Latency]] = {}
-    for key, precision in bundles:
-        ratio, ci95 = compared.ratio(f"{key} {precision}", f"{first} {precision}")
-        p50 = series_ms(compared.samples[f"{key} {precision}"].engine_ns).p50
-        rows.setdefault(key, {})[precision] = Latency(
-            p50_ms=None if p50 is None else round(p50, 3),
-            ratio=round(ratio, 3),
-            ci95=(round(ci95[0], 3), round(ci95[1], 3)),
-        )
-    return LatencyRun(
-        size=format_size(size),
-        backend=backend,
-        device=fingerprint().summary(),
-        created=wall_iso(),
-        first=first,
-        rows=rows,
-    )
 
 
 def _short(value: float | None) -> float | None:
