@@ -106,7 +106,7 @@ class Study:
             self._progress.say(f"{job.id}: {found}about {left_min:.0f} min left")
         return failed
 
-    def time(self, jobs: list[Job], size: tuple[int, int], duration_s: float) -> None:
+    def time(self, jobs: list[Job], size: tuple[int, int], duration_s: float, machine: str) -> None:
         """Time the rows of the groups that ask for it, trained or not; the first is what the others are held against.
 
         Raises:
@@ -117,7 +117,7 @@ class Study:
             names = [group.name for group in self.table.group if group.latency]
             raise RequestError("no row of these groups is timed", allowed=", ".join(names) or "latency = true")
         classes = open_dataset(self._data, self.table.split).classes
-        latency = time_jobs(timed, classes, size, duration_s, self._progress)
+        latency = time_jobs(timed, classes, size, duration_s, machine, self._progress)
         write_results(self._file, msgspec.structs.replace(self.results(), latency=latency))
 
     def write(self) -> list[Path]:
@@ -167,7 +167,7 @@ def main() -> int:
         jobs = study.select(arguments.only, arguments.rows)
         failed: list[str] = []
         if arguments.latency:
-            study.time(jobs, parse_size(arguments.size), arguments.duration)
+            study.time(jobs, parse_size(arguments.size), arguments.duration, arguments.machine)
         elif not arguments.page:
             failed = study.train(jobs)
         for file in study.write():
@@ -197,6 +197,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--latency", action="store_true", help="time the rows of timed groups, trained or not")
     parser.add_argument("--size", default="360x480", help="HEIGHTxWIDTH of --latency")
     parser.add_argument("--duration", type=float, default=8.0, help="seconds for each engine of --latency")
+    parser.add_argument("--machine", default="", help="what else the machine does during --latency, in words")
     return parser.parse_args()
 
 

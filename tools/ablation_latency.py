@@ -43,6 +43,7 @@ class LatencyRun(msgspec.Struct, frozen=True, kw_only=True):
         device: Where.
         created: When.
         first: Key of the row that the ratios are to.
+        machine: What else it did meanwhile, in words.
         rows: By key, then by precision.
     """
 
@@ -51,10 +52,13 @@ class LatencyRun(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     created: str
     first: str
+    machine: str = ""
     rows: dict[str, dict[str, Latency]]
 
 
-def time_jobs(jobs: Sequence[Job], classes: Classes, size: Size, duration_s: float, progress: Progress) -> LatencyRun:
+def time_jobs(
+    jobs: Sequence[Job], classes: Classes, size: Size, duration_s: float, machine: str, progress: Progress
+) -> LatencyRun:
     """Build the full graph of every row (bytes in, argmax out) in FP32 and BF16, and time all of them in turns.
 
     Weights are those that a training starts from: time does not hang on their values. Every graph is held against
@@ -65,6 +69,7 @@ def time_jobs(jobs: Sequence[Job], classes: Classes, size: Size, duration_s: flo
         classes: Of the masks.
         size: (height, width) of frames, and of what the layers see.
         duration_s: Of the interleaved run, for each engine.
+        machine: What else it does meanwhile, in words.
         progress: Where it is shown.
 
     Raises:
@@ -102,5 +107,6 @@ def time_jobs(jobs: Sequence[Job], classes: Classes, size: Size, duration_s: flo
         device=fingerprint().summary(),
         created=wall_iso(),
         first=jobs[0].key,
+        machine=machine,
         rows=rows,
     )

@@ -113,15 +113,16 @@ def _rows(findings: Findings, group: Group, rows: Sequence[Job]) -> list[str]:
             cells += [_time(timed, job, precision) for precision in PRECISIONS]
         lines.append(cells)
     text = [f"| {' | '.join(cells)} |" for cells in lines]
-    return [*text, "", _timing(findings, timed)] if timed else text
+    return [*text, "", _timing(timed, rows)] if timed else text
 
 
-def _timing(findings: Findings, timed: LatencyRun) -> str:
-    first = next((job.row.name for job in findings.jobs.values() if job.key == timed.first), "the first")
+def _timing(timed: LatencyRun, rows: Sequence[Job]) -> str:
+    first = next((job.row.name for job in rows if job.key == timed.first), "the first timed row")
+    machine = f"; {timed.machine}" if timed.machine else ""
     return (
         f"Milliseconds of one frame of {timed.size}, median, of networks with their first weights "
         "(`tools/ablate.py --latency`, all engines in turns in one run); "
-        f"{timed.backend}, {timed.device}. In brackets the ratio to *{first}* at the same precision, with its "
+        f"{timed.backend}, {timed.device}{machine}. In brackets the ratio to *{first}* at the same precision, with its "
         "95 % interval."
     )
 
