@@ -72,3 +72,19 @@ def test_without_a_manager_nothing_is_said(manager: tuple[socket.socket, str], m
     notifier.close()
     notifier.close()
     assert messages(listener) == []
+
+
+def test_the_unit_asks_for_what_the_command_has() -> None:
+    from edgeseg.cli.cmd_live import command
+
+    unit = (Path(__file__).parents[2] / "tools" / "edgeseg-live.service").read_text()
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and not line.startswith("#"))
+    _, name, *words = settings["ExecStart"].split()
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word for word in words if word.startswith("--")}
+    assert name == "live"
+    assert given <= known
+    assert "--keep-trying" in given, "a camera that is missing when the vehicle starts does not end the service"
+    assert "--quiet" not in given, "warnings belong in the journal"
+    assert settings["Type"] == "notify"
+    assert float(settings["WatchdogSec"]) > 5
