@@ -420,6 +420,36 @@ def test_rtsp_through_ffmpeg_and_a_server_that_dies(
     source.close()
 
 
+@pytest.mark.slow
+def test_rtsp_through_the_distributions_gstreamer_in_the_engines_format(
+    rtsp_server: Callable[[int], subprocess.Popen[str]], unused_port: int, system_site: Path
+) -> None:
+    rtsp_server(unused_port)
+    code = """
+import sys
+from edgeseg.sources import open_source
+source = open_source(sys.argv[1])
+source.suit("nv12", (240, 320))
+info = source.open()
+for _ in range(10):
+    assert source.grab()
+    frame = source.retrieve()
+source.close()
+print(type(source).__name__, info.form, info.coding, info.size, frame.image_hwc.shape, int(frame.image_hwc.max() > 100))
+"""
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-c", code, f"rtsp://driver:secret@127.0.0.1:{unused_port}/test"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(system_site)},
+        timeout=60,
+    )
+    assert done.stdout.strip() == "GstRtspSource nv12 inter (240, 320) (360, 320) 1", done.stderr
+    assert "videoconvert makes it" in done.stderr, "a decoder in software gives I420"
+    assert "rtsp://***@" in done.stderr
+
+
 @pytest.fixture
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
