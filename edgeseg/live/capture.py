@@ -154,12 +154,13 @@ class Capture(threading.Thread):
             t_host_ns = now_ns()
             self.grabbed += 1
             self._expected_id += 1
-            self.health.arrived(t_host_ns)
             if not self._go.is_set():
+                self.health.arrived(t_host_ns)
                 self.drops.add(Drop.STARTING)  # grabbing goes on, so that the driver's queue holds nothing old
                 continue
             captured = self._decode(t_host_ns, live)
             if captured is not None:
+                self.health.arrived(t_host_ns)  # not before: a stream of which nothing decodes is STALE
                 self._put(captured, live)
 
     def _decode(self, t_host_ns: int, live: bool) -> Captured | None:

@@ -94,7 +94,7 @@ class CameraHealth:
             self._lost = Verdict(State.LOST, reason)
 
     def arrived(self, t_host_ns: int) -> None:
-        """A frame was grabbed."""
+        """A frame was grabbed, and decoded where it had to be."""
         with self._lock:
             self._stale.frame(t_host_ns)
             self._rate.frame(t_host_ns)

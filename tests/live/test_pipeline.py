@@ -124,6 +124,30 @@ def test_silence_is_published_as_stale_and_ends_with_the_next_frame(
     assert sink.results[-1].state is State.OK
 
 
+def test_a_stream_of_which_nothing_decodes_is_stale(kit: SimpleNamespace, null: Callable[..., Any]) -> None:
+    stale, damaged = threading.Event(), kit.picture(9)
+
+    class Damaged(kit.ScriptedSource):  # type: ignore[misc, name-defined]
+        def retrieve(self, out_hwc: Any = None) -> Any:
+            if self._shot.image is damaged:
+                raise DataError("a frame does not decode")
+            return super().retrieve(out_hwc)
+
+    def steps() -> Any:
+        yield from shots(kit, 1)
+        while not stale.is_set():  # frames go on coming, every ten milliseconds
+            yield kit.Shot(damaged, before=lambda: stale.wait(0.01))
+        yield from shots(kit, 1, first=1)
+
+    sink = kit.KeepSink()
+    sink.on_write = lambda result: stale.set() if result.state is State.STALE else None
+    health = HealthConfig(stale_ms=60, late_ms=0, min_rate=0, frozen_ms=0)
+    summary = kit.play(request(null(), [Damaged(steps())], [sink], health=health))
+    assert [result.state for result in sink.results] == [State.OK, State.STALE, State.OK]
+    assert all(result.mask_hw is None for result in sink.results if result.state is State.STALE)
+    assert summary.drops["corrupt"] >= 1
+
+
 def test_a_lost_camera_is_published_and_comes_back_with_ids_that_go_on(
     kit: SimpleNamespace, null: Callable[..., Any]
 ) -> None:
