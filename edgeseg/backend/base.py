@@ -23,6 +23,9 @@ from edgeseg.core.types import U8, RunnerSpec, RunTimes, Ticket, format_size
 OUTPUTS = 8
 """Output buffers of a runner beyond its depth: what sinks may hold at once before frames are dropped."""
 
+LENT = -1
+"""In the place of an input buffer's number: frames that were lent."""
+
 _ALIGN = 64  # bytes: a cache line, and what OpenVINO and ONNX Runtime want of memory they use in place
 
 
@@ -99,7 +102,10 @@ class BaseRunner(ABC):
 
     @abstractmethod
     def _start(self, feed: int, slot: int) -> None:
-        """Start the engine on input buffer number `feed` into slot number `slot`; may already finish it."""
+        """Start the engine on input buffer number `feed`, or on what `_lend` took (`LENT`), into slot number `slot`.
+
+        May already finish it.
+        """
 
     @abstractmethod
     def _finish(self, slot: int) -> RunTimes:
@@ -108,6 +114,11 @@ class BaseRunner(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Let go of the engine. Called once for each `_open`, also after one that failed half-way."""
+
+    def _lend(self, frames_nhwc: U8) -> bool:
+        """Take frames for the next `_start` where they are; False where the backend reads its own buffers only."""
+        del frames_nhwc
+        return False
 
     def _allocate(self, shape: tuple[int, ...]) -> U8:
         """Host memory for inputs and outputs; a GPU backend gives pinned memory."""
@@ -151,10 +162,11 @@ class BaseRunner(ABC):
         self._check_thread()
         return self._inputs[self._next_input]
 
-    def submit(self, frames_nhwc: U8) -> Ticket:
+    def submit(self, frames_nhwc: U8, *, lent: bool = False) -> Ticket:
         """Start one batch; waits for the oldest one while `spec.depth` are in flight.
 
         The frames are copied unless they are `input_view()` itself, so the caller may use their memory again at once.
+        With `lent` they stay as they are until `collect` has returned, so a backend that can reads them in place.
 
         Raises:
             RequestError: A batch of another shape or dtype, or a call from another thread.
@@ -166,16 +178,19 @@ class BaseRunner(ABC):
             self._finish_oldest()
         slot = self._ring.take()
         try:
-            buffer = self._inputs[self._next_input]
+            feed, buffer = self._next_input, self._inputs[self._next_input]
             begin_ns = now_ns()
-            if frames_nhwc is not buffer:
+            if lent and frames_nhwc is not buffer and self._lend(frames_nhwc):
+                feed = LENT
+            elif frames_nhwc is not buffer:
                 np.copyto(buffer, frames_nhwc)
             copied_ns = now_ns()
-            self._start(self._next_input, slot.index)
+            self._start(feed, slot.index)
         except BaseException:
             self._ring.give(slot)
             raise
-        self._next_input = (self._next_input + 1) % len(self._inputs)
+        if feed != LENT:
+            self._next_input = (self._next_input + 1) % len(self._inputs)
         self._submitted += 1
         self._running += 1
         self._pending.append(_Pending(self._submitted, slot, copied_ns - begin_ns))

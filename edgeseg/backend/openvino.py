@@ -16,7 +16,7 @@ from typing import Any
 
 import openvino as ov
 
-from edgeseg.backend.base import OUTPUTS, BaseRunner, input_planes
+from edgeseg.backend.base import LENT, OUTPUTS, BaseRunner, input_planes
 from edgeseg.backend.onnx_model import check_model
 from edgeseg.backend.options import Option, resolve_options
 from edgeseg.backend.profiling import LayerTime
@@ -91,6 +91,7 @@ class OpenVinoRunner(BaseRunner):
         self._idle: deque[Any] = deque()  # requests
         self._started: deque[tuple[Any, int]] = deque()  # requests in flight, and their engine time where it is known
         self._feeds: list[dict[str, ov.Tensor]] = []
+        self._lent: dict[str, ov.Tensor] = {}
         self._outs: list[dict[str, ov.Tensor]] = []
         self._held: tuple[Sequence[U8], Sequence[Slot]] = ((), ())  # what requests in flight read and write
 
@@ -111,10 +112,16 @@ class OpenVinoRunner(BaseRunner):
                 outs["confidence"] = _shared(slot.confidence_nhw)
             self._outs.append(outs)
 
+    def _lend(self, frames_nhwc: U8) -> bool:
+        if not frames_nhwc.flags.c_contiguous:
+            return False
+        self._lent = {name: _shared(plane) for name, plane in input_planes(self._spec, frames_nhwc).items()}
+        return True
+
     def _start(self, feed: int, slot: int) -> None:
         request, begin_ns = self._idle.popleft(), now_ns()
         try:
-            for name, tensor in self._feeds[feed].items():
+            for name, tensor in (self._lent if feed == LENT else self._feeds[feed]).items():
                 request.set_tensor(name, tensor)
             for name, tensor in self._outs[slot].items():
                 request.set_tensor(name, tensor)
@@ -144,7 +151,7 @@ class OpenVinoRunner(BaseRunner):
             _settle(request)
         self._started.clear()
         self._idle.clear()
-        self._feeds, self._outs, self._held = [], [], ((), ())
+        self._feeds, self._outs, self._held, self._lent = [], [], ((), ()), {}
 
 
 class OpenVinoBuilder:
@@ -198,12 +205,12 @@ class OpenVinoBuilder:
         )
 
     def open(self, engine: Path, spec: EngineSpec, *, throughput: bool = False) -> OpenVinoRunner:
-        """A runner over `engine.xml`; for throughput, one with several streams and a request more than those."""
+        """A runner over `engine.xml`; for throughput, one with several streams and two requests more than those."""
         options = self._resolve(spec)
         streams = min(_MOST_STREAMS, spec.threads or len(os.sched_getaffinity(0))) if throughput else 1
         return OpenVinoRunner(
             engine,
-            runner_spec(spec, depth=streams + 1 if streams > 1 else 1),
+            runner_spec(spec, depth=streams + 2 if streams > 1 else 1),
             hint=float_hint(spec, options),
             threads=spec.threads,
             streams=streams,

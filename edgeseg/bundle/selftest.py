@@ -95,9 +95,9 @@ class ProvenRunner:
         """Memory of the next submission."""
         return self._runner.input_view()
 
-    def submit(self, frames_nhwc: U8) -> Ticket:
+    def submit(self, frames_nhwc: U8, *, lent: bool = False) -> Ticket:
         """Start one batch."""
-        return self._runner.submit(frames_nhwc)
+        return self._runner.submit(frames_nhwc, lent=lent)
 
     def collect(self, ticket: Ticket) -> Output:
         """Wait for a batch."""

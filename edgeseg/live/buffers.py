@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
+from edgeseg.backend.base import aligned_empty
 from edgeseg.core.types import U8
 
 
@@ -52,7 +51,9 @@ class BufferPool:
     def __init__(self, shape: tuple[int, ...], count: int) -> None:
         self.shape = shape
         self._changed = threading.Condition()
-        self._free = [np.full(shape, 255, np.uint8) for _ in range(count)]
+        self._free = [aligned_empty(shape) for _ in range(count)]  # engines may read pictures where they lie
+        for array in self._free:
+            array.fill(255)
 
     @property
     def free(self) -> int:

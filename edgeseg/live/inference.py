@@ -183,6 +183,12 @@ class Inference(threading.Thread):
         return all(camera.capture.ended.is_set() for camera in self.cameras) and not self._slots.wait(0)
 
     def _launch(self, rows: Sequence[_Row]) -> None:
+        if self._runner.spec.batch == 1 and self._as_taken(rows[0]):
+            # the picture is leased until its result is published, so the engine may read it where it lies
+            rows[0].stages_ns.update(_waiting(rows[0].captured))
+            frame = rows[0].captured.frame.image_hwc[None]
+            self._flight.append(_Flight(self._runner.submit(frame, lent=True), rows))
+            return
         view = self._runner.input_view()
         for index, row in enumerate(rows):
             row.stages_ns.update(_waiting(row.captured))
@@ -191,11 +197,16 @@ class Inference(threading.Thread):
             row.stages_ns[stage] = now_ns() - begin_ns
         self._flight.append(_Flight(self._runner.submit(view), rows))
 
+    def _as_taken(self, row: _Row) -> bool:
+        """Whether the picture has the engine's format and size already."""
+        assert row.fit.resizer is not None
+        return row.captured.frame.form == self._runner.spec.input_format and row.fit.resizer.identity
+
     def _write_frame(self, row: _Row, out: U8) -> Stage:
         """The picture into the engine's memory, resized and in its format; which stage that was."""
         frame, resizer, form = row.captured.frame, row.fit.resizer, self._runner.spec.input_format
         assert resizer is not None
-        if frame.form == form and resizer.identity:
+        if self._as_taken(row):
             np.copyto(out, frame.image_hwc)
             return Stage.COPY_IN
         image = row.image.bgr() if isinstance(row.image, CameraPicture) else row.image

@@ -211,13 +211,14 @@ class TorchRunner:
             raise RequestError("the runner is not open", allowed="inside its `with` block")
         return self._input
 
-    def submit(self, frames_nhwc: U8) -> Ticket:
+    def submit(self, frames_nhwc: U8, *, lent: bool = False) -> Ticket:
         """Run one batch; the work is done on return, so any number may wait to be collected, up to the ring's size.
 
         Raises:
             RequestError: A batch of another shape or dtype.
             BufferError: Every output buffer is leased out.
         """
+        del lent  # the work is done on return
         expected = self.input_view().shape
         if frames_nhwc.shape != expected or frames_nhwc.dtype != np.uint8:
             raise RequestError(

@@ -54,7 +54,7 @@ class TestContractForThroughput(RunnerContract):
     def test_frames_in_flight_give_the_masks_of_one_at_a_time(self):
         pictures = frames(9)
         with get_builder("openvino").open(self.engine, self.spec) as one, self.runner() as many:
-            assert (one.spec.depth, many.spec.depth) == (1, 3)
+            assert (one.spec.depth, many.spec.depth) == (1, 4)
             expected = []
             for picture in pictures:
                 with one.infer(picture) as output:
@@ -69,6 +69,19 @@ class TestContractForThroughput(RunnerContract):
                     tickets.append(many.submit(picture))
             assert len({mask.tobytes() for mask in expected}) > 1
             assert all((a == b).all() for a, b in zip(expected, found, strict=True))
+
+    def test_frames_that_are_lent_are_read_where_they_lie(self):
+        picture, other = frames(2)
+        with self.runner() as runner:
+            with runner.infer(picture) as expected, runner.collect(runner.submit(picture.copy(), lent=True)) as found:
+                assert (expected.mask_nhw == found.mask_nhw).all()
+            ticket = runner.submit(other, lent=True)
+            assert not any((buffer == other).all() for buffer in runner._inputs), "nothing was copied"
+            with runner.collect(ticket) as output:
+                assert output.times.copy_in_ns < output.times.engine_ns
+            striped = np.ascontiguousarray(picture.repeat(2, axis=2))[:, :, ::2]
+            with runner.infer(picture) as expected, runner.collect(runner.submit(striped, lent=True)) as found:
+                assert (expected.mask_nhw == found.mask_nhw).all()
 
     def test_a_failure_elsewhere_ends_what_is_in_flight(self):
         runner = self.runner()

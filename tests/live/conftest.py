@@ -155,14 +155,14 @@ class GatedRunner:
     def input_view(self) -> U8:
         return self._runner.input_view()
 
-    def submit(self, frames_nhwc: U8) -> Ticket:
+    def submit(self, frames_nhwc: U8, *, lent: bool = False) -> Ticket:
         self.calls += 1
         self.started.set()
         if self.permits is not None:
             assert self.permits.acquire(timeout=20)
         if self.fail_at == self.calls:
             raise RuntimeError("the device is gone")
-        return self._runner.submit(frames_nhwc)
+        return self._runner.submit(frames_nhwc, lent=lent)
 
     def collect(self, ticket: Ticket) -> Output:
         return self._runner.collect(ticket)

@@ -127,8 +127,10 @@ class Runner(Protocol):
         Valid until the next `submit`.
         """
 
-    def submit(self, frames_nhwc: U8) -> Ticket:
+    def submit(self, frames_nhwc: U8, *, lent: bool = False) -> Ticket:
         """Start one batch; blocks while `spec.depth` batches are in flight.
+
+        With `lent` the caller leaves the frames as they are until `collect` has returned, and nothing need be copied.
 
         Raises:
             RequestError: A batch of another shape or dtype, by name.
