@@ -92,7 +92,12 @@ def pareto(job: Job, choice: Choice) -> str | None:
 
 def _by_preference(job: Job, timed: list[Candidate]) -> list[Candidate]:
     """Fastest first; but `auto` takes INT8 only where it is clearly faster than float."""
-    if job.request.precision != "auto" or not timed or timed[0].built.precision != "int8":
+    if job.request.precision != "auto" or not timed:
+        return timed
+    if timed[0].built.precision != "int8":
+        slower = next((item for item in timed if item.built.precision == "int8" and item.p50_ms is not None), None)
+        if slower is not None and timed[0].p50_ms is not None:
+            _note(job, f"{timed[0].name} is faster here than {slower.name}, so it was preferred")
         return timed
     best, rival = timed[0], _fastest_float(timed)
     if rival is None or _faster(best, rival):

@@ -121,6 +121,22 @@ def test_the_number_of_builds_is_limited_and_a_second_search_goes_on(
     assert len(probes) == 1  # from the cache
 
 
+def test_auto_says_that_float_is_faster_where_it_is(sensitive, here, spoilt_ranges, monkeypatch):
+    real = choice.time_candidates
+
+    def timed(made, frames, progress):
+        found = [
+            replace(item, p50_ms=9.0 if item.built.precision == "int8" else 8.0)
+            for item in real(made, frames, progress)
+        ]
+        return sorted(found, key=lambda item: item.p50_ms)
+
+    monkeypatch.setattr("edgeseg.deploy.build.time_candidates", timed)
+    report = build(sensitive, spoilt_ranges, here / "b")
+    assert report.precision != "int8"
+    assert any("is faster here than openvino int8" in note for note in report.notes)
+
+
 def test_int8_as_asked_for_is_not_searched(sensitive, here, spoilt_ranges, monkeypatch):
     from edgeseg.core.errors import GateError
 
