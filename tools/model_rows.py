@@ -23,7 +23,7 @@ from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.config import load_config, to_tables
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import Size
+from edgeseg.core.types import Size, format_size
 from edgeseg.data import open_dataset
 from edgeseg.export.run import RunFacts, canonical_model
 from edgeseg.graph import cost, fix_frame_size
@@ -69,7 +69,7 @@ class SplitScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowScore(msgspec.Struct, frozen=True, kw_only=True):
-    """A trained row: `RUNS/NAME/scores.json`.
+    """A trained row: `RUNS/NAME/scores-EPOCHS.json`.
 
     Attributes:
         rate: Peak learning rate that it was trained at.
@@ -185,7 +185,7 @@ class Rows:
         config = self.config(name, **({"lr": best} if best else {}))
         model = self._run(name, self.folder(name) / "run", config)
         known = self.finished(name)
-        if known is not None and known.epochs == config.train.epochs:
+        if known is not None:
             return known
         splits = {}
         with self._progress.task(f"score {name}", len(self.corpora) - 1) as task:
@@ -202,14 +202,17 @@ class Rows:
             seed=config.train.seed,
             splits=splits,
         )
-        file = self.folder(name) / "scores.json"
-        write_bytes(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        write_bytes(self._scores(name), msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
         return result
 
     def finished(self, name: str) -> RowScore | None:
-        """The scores of a row that is trained."""
-        file = self.folder(name) / "scores.json"
+        """The scores of a row that is trained for the plan's epochs."""
+        file = self._scores(name)
         return msgspec.json.decode(file.read_bytes(), type=RowScore) if file.is_file() else None
+
+    def _scores(self, name: str) -> Path:
+        # by the budget: while rows are being lengthened, the page of either budget compares like with like
+        return self.folder(name) / f"scores-{self._recipe().train.epochs}.json"
 
     def _images(self, config: RunConfig) -> int:
         return len(self.corpora[0]) // config.train.batch * config.train.batch * config.train.epochs
@@ -284,19 +287,23 @@ class Rows:
             model.load_state_dict(load_file(self.folder(name) / "run" / "weights.safetensors"))
         return model.eval(), score_here is not None
 
-    def graph(self, name: str, model: SegModel | PeerModel, size: Size | None = None) -> onnx.ModelProto:
-        """The full graph of a row: uint8 NHWC in, argmax uint8 out; at the network size unless told otherwise."""
+    def graph(self, name: str, model: SegModel | PeerModel) -> onnx.ModelProto:
+        """The full graph of a row at network size: uint8 NHWC in, argmax uint8 out."""
         config = self.config(name)
-        size = size or config.input.network_size
+        size = config.input.network_size
         if isinstance(model, PeerModel):
             return peer_graph(name, model, config.input, config.classes, size)
         return fix_frame_size(canonical_model(model, config.input, config.classes, RunFacts()), size)
 
-    @functools.cache  # noqa: B019 - lives as long as the tool
-    def shape(self, name: str, size: Size | None = None) -> Shape:
-        """What a row costs."""
-        graph = self.graph(name, self.new_model(name, self.config(name)).eval(), size)
-        return Shape(parameters=parameters(graph), multiply_adds=sum(layer.macs for layer in cost(graph)))
+    def shape(self, name: str) -> Shape:
+        """What a row costs; kept beside its runs."""
+        config = self.config(name)
+        file = self.folder(name) / f"shape-{format_size(config.input.network_size)}.json"
+        if not file.is_file():
+            graph = self.graph(name, self.new_model(name, config).eval())
+            found = Shape(parameters=parameters(graph), multiply_adds=sum(layer.macs for layer in cost(graph)))
+            write_bytes(file, msgspec.json.encode(found) + b"\n")
+        return msgspec.json.decode(file.read_bytes(), type=Shape)
 
 
 def _begun(folder: Path, config: RunConfig) -> int:

@@ -79,7 +79,7 @@ def test_a_table_from_training_to_page(tools: dict[str, ModuleType], tmp_path: P
     pytest.importorskip("openvino")
     page = run(tools, tmp_path, "--rates", "0.001,0.004", "--rate-epochs", "1", "--seconds", "0.2", "--note", "A note.")
     for name in ("edge-s", "tiny"):
-        score = json.loads((tmp_path / "runs" / name / "scores.json").read_text())
+        score = json.loads((tmp_path / "runs" / name / "scores-2.json").read_text())
         assert set(score["rates"]) == {"0.001", "0.004"}
         assert score["rates"][f"{score['rate']:g}"] == max(score["rates"].values())
         assert score["images"] == 32
@@ -124,7 +124,7 @@ def test_a_broken_row_goes_on_where_it_was(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "take_step", broken)
         run(tools, tmp_path / "broken", *often)
-    assert not (tmp_path / "broken" / "runs" / "tiny" / "scores.json").exists()
+    assert not (tmp_path / "broken" / "runs" / "tiny" / "scores-2.json").exists()
     taken.clear()
     monkeypatch.setattr(
         Trainer, "take_step", lambda self, *arguments: (taken.append(arguments), step(self, *arguments))
@@ -141,6 +141,8 @@ def test_a_larger_budget_lengthens_a_finished_row(tools: dict[str, ModuleType], 
     assert rows_of(tools, tmp_path).train("tiny").images == 32  # type: ignore[attr-defined]
     longer = rows_of(tools, tmp_path, "--epochs", "3").train("tiny")  # type: ignore[attr-defined]
     assert longer.images == 48
+    shorter = rows_of(tools, tmp_path).finished("tiny")  # type: ignore[attr-defined]
+    assert shorter.images == 32  # its page still compares like with like
     lines = (tmp_path / "tiny" / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     with pytest.raises(RequestError, match="another \\[train\\]"):
