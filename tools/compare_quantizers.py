@@ -59,7 +59,6 @@ Masks = Callable[[U8], U8]
 
 def main() -> None:
     arguments = _arguments()
-    logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="edgeseg-compare-") as folder:
         comparison = Comparison(arguments, Path(folder))
         comparison.run()
@@ -325,4 +324,5 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # of this process, which is only this tool
     main()

@@ -53,7 +53,6 @@ class Row:
 
 def main() -> None:
     arguments = _arguments()
-    logging.disable(logging.WARNING)
     try:
         rows, names = compare(arguments)
     except EdgesegError as error:
@@ -200,4 +199,5 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # of this process, which is only this tool
     main()
