@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,14 +31,6 @@ ContentsFactory = Callable[..., BundleContents]
 @pytest.fixture(autouse=True)
 def no_configured_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGESEG_TRUST", raising=False)
-
-
-@pytest.fixture(autouse=True)
-def log_reaches_caplog() -> None:
-    # a command line that ran before in this process has configured the log for itself
-    logger = logging.getLogger("edgeseg")
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
