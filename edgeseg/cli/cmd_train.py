@@ -15,6 +15,7 @@ from edgeseg.cli.ui import Ui, common_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--config", type=click.Path(path_type=Path), help="Recipe as TOML: [train], [data], [augment], [loss] ….")
 @click.option("--epochs", type=int, help="Passes over the training frames.")
+@click.option("--minutes", type=float, help="Time the run may take, in place of --epochs.")
 @click.option("--batch", type=int, help="Frames in a step.")
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--seed", type=int, help="Everything random follows from it.")
@@ -37,6 +38,7 @@ def command(
     out: Path,
     config: Path | None,
     epochs: int | None,
+    minutes: float | None,
     batch: int | None,
     lr: float | None,
     seed: int | None,
@@ -74,6 +76,8 @@ def command(
     named = {
         "data.train": data,
         "train.epochs": epochs,
+        "train.minutes": minutes,
+        "train.schedule": "trapezoid" if minutes else None,
         "train.batch": batch,
         "train.lr": lr,
         "train.seed": seed,

@@ -1,4 +1,4 @@
-"""Augmentation of a batch: geometry per frame on uint8, colour and normalisation as one affine map over the batch.
+"""Augmentation of a batch: windows of frames as uint8, colour and normalisation as one affine map over the batch.
 
 Brightness, contrast, saturation, hue, mean and std are all affine in RGB, so each frame's are folded into one 3x4
 matrix and the whole batch is coloured and normalised by a single product. It costs a few per cent of a step on a CPU,
@@ -7,24 +7,23 @@ runs on the GPU where the frames live there, and gives channels-last memory as i
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from edgeseg.core.types import Size
 from edgeseg.model import InputConfig
 from edgeseg.train.config import AugmentConfig
-from edgeseg.train.corpus import Corpus
-from edgeseg.train.effects import apply_effects, draw_effects
+from edgeseg.train.corpus import Corpus, send
+from edgeseg.train.effects import Effects, apply_effects, draw_effects
 from edgeseg.train.plan import Purpose, generator
+from edgeseg.train.stack import FrameStack
+from edgeseg.train.window import Window, cut, draw_window
 
 Affine = NDArray[np.float64]
 """[3, 4]: RGB in 0..255 and 1, to RGB."""
@@ -33,57 +32,6 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 # YIQ (NTSC): hue is a turn of the I-Q plane
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The part of a frame that becomes the crop: pixels from (top, left), which may lie outside the frame."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    mirrored: bool
-
-
-def draw_window(rng: np.random.Generator, frame: Size, crop: Size, config: AugmentConfig) -> Window:
-    """A random window whose resize to `crop` magnifies by a factor within `config.scale`."""
-    scale = math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1])))
-    stretch = math.exp(rng.uniform(-1, 1) * math.log(config.aspect) / 2)
-    height = max(1, round(crop[0] / (scale / stretch)))
-    width = max(1, round(crop[1] / (scale * stretch)))
-    top = _offset(rng, frame[0], height)
-    left = _offset(rng, frame[1], width)
-    return Window(top, left, height, width, bool(rng.random() < config.flip))
-
-
-def cut(image_chw: Tensor, label_hw: Tensor, window: Window, crop: Size, ignore_id: int) -> tuple[Tensor, Tensor]:
-    """Cut a window from a frame and its label, resize to `crop` and mirror.
-
-    Outside the frame its edge is repeated and unlabelled.
-
-    Args:
-        image_chw: uint8 [3, H, W].
-        label_hw: uint8 [H, W].
-        window: Part of the frame.
-        crop: (height, width) of the result.
-        ignore_id: Label outside the frame.
-    """
-    pads = _overhang(window, (label_hw.shape[0], label_hw.shape[1]))
-    top, left = max(window.top, 0), max(window.left, 0)
-    bottom, right = window.top + window.height - pads[3], window.left + window.width - pads[2]
-    image = image_chw[:, top:bottom, left:right]
-    label = label_hw[None, top:bottom, left:right]
-    if any(pads):
-        image = tvf.pad(image, list(pads), padding_mode="edge")
-        label = tvf.pad(label, list(pads), fill=ignore_id)
-    image = tvf.resize(image, list(crop), InterpolationMode.BILINEAR, antialias=True)
-    # the pixel at the centre, where the picture's filter looks too: NEAREST takes the one above and left of it, and
-    # labels half a pixel off cost thin things their IoU
-    label = tvf.resize(label, list(crop), InterpolationMode.NEAREST_EXACT)
-    if window.mirrored:
-        image, label = image.flip(-1), label.flip(-1)
-    return image, label[0]
 
 
 def draw_colour(rng: np.random.Generator, config: AugmentConfig, mean_rgb: Sequence[float]) -> Affine:
@@ -121,7 +69,7 @@ def apply_colour(images_nchw: Tensor, maps: Sequence[Affine], config: InputConfi
         float32 [N, 3, H, W], channels-last memory.
     """
     folded = np.stack([_normalised(each, config) for each in maps]).astype(np.float32)
-    matrix = torch.from_numpy(folded).to(images_nchw.device)
+    matrix = send(folded, images_nchw.device)
     count, channels, height, width = images_nchw.shape
     pixels = images_nchw.permute(0, 2, 3, 1).reshape(count, height * width, channels).float()
     coloured = torch.baddbmm(matrix[:, None, :, 3], pixels, matrix[:, :, :3].transpose(1, 2))
@@ -134,8 +82,30 @@ def normalise(images_nchw: Tensor, config: InputConfig) -> Tensor:
     return apply_colour(images_nchw, [same] * len(images_nchw), config)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn for one position of an epoch.
+
+    Attributes:
+        frame: Index.
+        window: Part of it.
+        colour: Affine map.
+        effects: Weather, lens and sensor.
+        donor: Frame and window whose rare objects are laid over it; None for none.
+    """
+
+    frame: int
+    window: Window
+    colour: Affine
+    effects: Effects
+    donor: tuple[int, Window] | None
+
+
 class Augmenter:
     """Batches of augmented frames; the same batch for the same (seed, epoch, position) on any number of processes.
+
+    On a CPU each frame is cut by itself; on a GPU, where launching those small operators would take longer than the
+    training step, the frames of a batch are cut together (`FrameStack`).
 
     Args:
         corpus: Frames and labels.
@@ -156,6 +126,7 @@ class Augmenter:
         self._seed = seed
         self._stride = stride
         self._mixer = ClassMixer(corpus, config) if config.class_mix else None
+        self._stack = FrameStack.of(corpus) if corpus.labels[0].device.type != "cpu" else None
 
     def batch(
         self, epoch: int, positions: Sequence[int], frames: Sequence[int], step: int = 0
@@ -169,26 +140,45 @@ class Augmenter:
             step: Step of the epoch, which seeds the size of the crop.
 
         Returns:
-            float32 [N, 3, h, w] normalised RGB, channels-last; int64 [N, h, w] class ids.
+            float32 [N, 3, h, w] normalised RGB, channels-last memory; int64 [N, h, w] class ids.
         """
         crop = self._crop_at(epoch, step)
-        images, labels, maps, effects = [], [], [], []
-        for position, frame in zip(positions, frames, strict=True):
-            rng = generator(self._seed, Purpose.SAMPLE, epoch, position)
-            maps.append(draw_colour(rng, self._config, self._input.mean_rgb))
-            effects.append(draw_effects(rng, self._config))
-            image, label = self._cut(rng, crop, frame)
-            if self._mixer is not None and rng.random() < self._config.class_mix:
-                image, label = self._mixer.paste(rng, image, label, functools.partial(self._cut, rng, crop))
-            images.append(image)
-            labels.append(label)
-        stacked = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
-        return apply_colour(apply_effects(stacked, effects), maps, self._input), torch.stack(labels).long()
+        draws = [self._draw(epoch, place, frame, crop) for place, frame in zip(positions, frames, strict=True)]
+        images, labels = self._cut([draw.frame for draw in draws], [draw.window for draw in draws], crop)
+        mixed = [(index, *draw.donor) for index, draw in enumerate(draws) if draw.donor is not None]
+        if mixed and self._mixer is not None:
+            places, donors, windows = zip(*mixed, strict=True)
+            others, ids = self._cut(donors, windows, crop)
+            at = send(places, images.device)
+            images[at], labels[at] = self._mixer.lay(others, ids, images[at], labels[at])
+        changed = apply_effects(images, [draw.effects for draw in draws])
+        return apply_colour(changed, [draw.colour for draw in draws], self._input), labels.long()
 
-    def _cut(self, rng: np.random.Generator, crop: Size, frame: int) -> tuple[Tensor, Tensor]:
-        image, label = self._corpus.images[frame], self._corpus.labels[frame]
-        window = draw_window(rng, (label.shape[0], label.shape[1]), crop, self._config)
-        return cut(image, label, window, crop, self._corpus.classes.ignore_id)
+    def _draw(self, epoch: int, position: int, frame: int, crop: Size) -> Draw:
+        rng = generator(self._seed, Purpose.SAMPLE, epoch, position)
+        colour = draw_colour(rng, self._config, self._input.mean_rgb)
+        effects = draw_effects(rng, self._config)
+        window = self._window(rng, frame, crop)
+        donor = None
+        if self._mixer is not None and rng.random() < self._config.class_mix:
+            other = self._mixer.draw_donor(rng)
+            donor = None if other is None else (other, self._window(rng, other, crop))
+        return Draw(frame, window, colour, effects, donor)
+
+    def _window(self, rng: np.random.Generator, frame: int, crop: Size) -> Window:
+        height, width = self._corpus.labels[frame].shape
+        return draw_window(rng, (height, width), crop, self._config)
+
+    def _cut(self, frames: Sequence[int], windows: Sequence[Window], crop: Size) -> tuple[Tensor, Tensor]:
+        if self._stack is not None:
+            return self._stack.cut(frames, windows, crop)
+        corpus = self._corpus
+        pairs = [
+            cut(corpus.images[frame], corpus.labels[frame], window, crop, corpus.classes.ignore_id)
+            for frame, window in zip(frames, windows, strict=True)
+        ]
+        images = torch.stack([image.permute(1, 2, 0) for image, _ in pairs]).permute(0, 3, 1, 2)
+        return images, torch.stack([label for _, label in pairs])
 
     def _crop_at(self, epoch: int, step: int) -> Size:
         low, high = self._config.multi_scale
@@ -200,7 +190,7 @@ class Augmenter:
 
 
 class ClassMixer:
-    """Pastes objects of rare classes from one frame into another.
+    """Lays objects of rare classes from one frame over another.
 
     Args:
         corpus: Frames to take objects from.
@@ -209,49 +199,31 @@ class ClassMixer:
 
     def __init__(self, corpus: Corpus, config: AugmentConfig) -> None:
         share = corpus.histogram().double() / corpus.histogram().sum().clamp(min=1)
-        self._rare = (share < config.mix_below) & (share > 0)
-        shows = (corpus.pixels > 0) & self._rare
+        rare = (share < config.mix_below) & (share > 0)
+        shows = (corpus.pixels > 0) & rare
         # a class is drawn evenly among the rare ones, then a frame that shows it
-        self._donors = [shows[:, c].nonzero()[:, 0].numpy() for c in self._rare.nonzero()[:, 0].tolist()]
+        self._donors = [shows[:, c].nonzero()[:, 0].numpy() for c in rare.nonzero()[:, 0].tolist()]
+        is_rare = torch.zeros(256, dtype=torch.bool)
+        is_rare[: len(rare)] = rare
+        self._is_rare = is_rare.to(corpus.labels[0].device)
 
-    def paste(
-        self,
-        rng: np.random.Generator,
-        image_chw: Tensor,
-        label_hw: Tensor,
-        cut_other: Callable[[int], tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor]:
-        """Lay the rare objects of another frame's crop over a crop.
+    def draw_donor(self, rng: np.random.Generator) -> int | None:
+        """A frame that shows a rare class; None where none does."""
+        if not self._donors:
+            return None
+        return int(rng.choice(self._donors[int(rng.integers(len(self._donors)))]))
+
+    def lay(self, others: Tensor, ids: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The rare objects of other crops over crops of the same size.
 
         Args:
-            rng: Draws the other frame.
-            image_chw: uint8 [3, h, w].
-            label_hw: uint8 [h, w].
-            cut_other: Gives a crop of the same size of a frame by its index.
+            others: uint8 [N, 3, h, w], what objects are taken from.
+            ids: uint8 [N, h, w], its labels.
+            images: uint8 [N, 3, h, w].
+            labels: uint8 [N, h, w].
         """
-        if not self._donors:
-            return image_chw, label_hw
-        donors = self._donors[int(rng.integers(len(self._donors)))]
-        other, ids = cut_other(int(rng.choice(donors)))
-        rare = torch.zeros(256, dtype=torch.bool, device=ids.device)
-        rare[: len(self._rare)] = self._rare.to(ids.device)
-        taken = rare[ids.int()]
-        return torch.where(taken, other, image_chw), torch.where(taken, ids, label_hw)
-
-
-def _offset(rng: np.random.Generator, frame: int, window: int) -> int:
-    low, high = sorted((0, frame - window))
-    return int(rng.integers(low, high + 1))
-
-
-def _overhang(window: Window, frame: Size) -> tuple[int, int, int, int]:
-    """Pixels of the window outside the frame: left, top, right, bottom."""
-    return (
-        max(0, -window.left),
-        max(0, -window.top),
-        max(0, window.left + window.width - frame[1]),
-        max(0, window.top + window.height - frame[0]),
-    )
+        taken = self._is_rare[ids.int()]
+        return torch.where(taken[:, None], others, images), torch.where(taken, ids, labels)
 
 
 def _normalised(colour: Affine, config: InputConfig) -> Affine:

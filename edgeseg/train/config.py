@@ -17,6 +17,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         epochs: Passes over the training frames.
+        minutes: Time that the run may take, counted from the start of its process; 0 is no limit. With it `epochs` is
+            found by the run itself, from its own pace, where the cooldown of a `trapezoid` has to begin, and is
+            written into its config; from there on the run can be resumed bit for bit like any other.
         batch: Frames in one optimiser step, over all processes together.
         lr: Peak learning rate of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
         weight_decay: Decay of filters; norms, biases and layer scales have none.
@@ -37,6 +40,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     epochs: int = 100
+    minutes: float = 0.0
     batch: int = 8
     lr: float = 4e-3
     weight_decay: float = 0.05
@@ -56,6 +60,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         _at_least("train.epochs", self.epochs, 1)
+        _at_least("train.minutes", self.minutes, 0)
+        if self.minutes and (self.schedule != "trapezoid" or self.cooldown == 0):
+            raise ValueError(
+                f"train.minutes is {self.minutes} with {self.schedule}, cooldown {self.cooldown}; allowed: "
+                "trapezoid with a cooldown, whose rate does not depend on the length before the end"
+            )
         _at_least("train.batch", self.batch, 1)
         _above("train.lr", self.lr, 0)
         _at_least("train.weight_decay", self.weight_decay, 0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
@@ -108,6 +109,11 @@ def frame_tensor(image_hwc: U8, size: Size | None, device: torch.device | None) 
     image = tvf.resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
     packed: Tensor = image.permute(1, 2, 0).contiguous()
     return packed.permute(2, 0, 1)
+
+
+def send(values: NDArray[np.generic] | Sequence[object], device: torch.device) -> Tensor:
+    """A small tensor of a step on its device, without waiting for what that device still has to do."""
+    return torch.as_tensor(values).to(device, non_blocking=True)
 
 
 def _tensors(sample: Sample, size: Size | None, device: torch.device | None) -> tuple[Tensor, Tensor, Tensor]:

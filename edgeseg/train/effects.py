@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from edgeseg.train.config import AugmentConfig
+from edgeseg.train.corpus import send
 
 _FOG_RGB = (205.0, 208.0, 212.0)
 
@@ -68,13 +69,22 @@ def apply_effects(images_nchw: Tensor, effects: Sequence[Effects]) -> Tensor:
     Returns:
         uint8 of the same shape and memory; the argument itself where no frame has an effect.
     """
-    changed = images_nchw
-    for index, effect in enumerate(effects):
-        if effect != Effects(noise_seed=effect.noise_seed, glare_at=effect.glare_at):
-            if changed is images_nchw:
-                changed = images_nchw.clone()
-            changed[index] = _one(images_nchw[index], effect)
+    wanted = [(i, e) for i, e in enumerate(effects) if e != Effects(noise_seed=e.noise_seed, glare_at=e.glare_at)]
+    if not wanted:
+        return images_nchw
+    changed = images_nchw.clone()
+    if images_nchw.device.type != "cpu" and any(effect.gamma != 1.0 for _, effect in wanted):
+        # a tone curve is drawn for every frame: for all at once, or a GPU waits for the launches of each
+        changed = _toned(images_nchw, [effect.gamma for effect in effects])
+        wanted = [(i, e) for i, e in wanted if e.blur_sigma_px or e.noise or e.fog or e.glare or e.rain]
+    for index, effect in wanted:
+        changed[index] = _one(images_nchw[index], effect)
     return changed
+
+
+def _toned(images_nchw: Tensor, gammas: Sequence[float]) -> Tensor:
+    exponents = send(gammas, images_nchw.device)[:, None, None, None]
+    return (255 * (images_nchw.float() / 255) ** exponents).round().clamp(0, 255).to(torch.uint8)
 
 
 def _one(image_chw: Tensor, effect: Effects) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 import torch
 from torch import nn
 
@@ -16,6 +17,7 @@ from edgeseg.core import clock
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.progress import Progress, Silent, Task
 from edgeseg.train import checkpoint
+from edgeseg.train.budget import UNKNOWN, TimeBudget
 from edgeseg.train.checkpoint import Position
 from edgeseg.train.config import TrainConfig
 from edgeseg.train.optimiser import AveragedModel, learning_rate, make_optimiser
@@ -37,6 +39,7 @@ class Trainer:
         parts: Batches, objective, judge.
         bf16: Whether the step autocasts to bfloat16.
         world: This process among all of the run's.
+        fitted: Told the config once a run of given minutes has found its number of epochs.
 
     Attributes:
         epoch: Finished epochs.
@@ -44,10 +47,20 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Path, config: TrainConfig, model: nn.Module, parts: Parts, *, bf16: bool, world: World | None = None
+        self,
+        run: Path,
+        config: TrainConfig,
+        model: nn.Module,
+        parts: Parts,
+        *,
+        bf16: bool,
+        world: World | None = None,
+        fitted: Callable[[TrainConfig], None] = lambda _: None,
     ) -> None:
         self._run = run
-        self._config = config
+        self._budget = TimeBudget(config) if config.minutes else None
+        self._config = msgspec.structs.replace(config, epochs=UNKNOWN) if config.minutes else config
+        self._fitted = fitted
         self._model = model
         self._parts = parts
         self._world = world or World()
@@ -60,7 +73,7 @@ class Trainer:
         self._forward = torch.compile(shared) if config.compile else shared
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._steps = steps_per_epoch(len(parts.feed), config.batch)
-        self._saved_ns = clock.now_ns()
+        self._saved_ns = self._start_ns = clock.now_ns()
         self.epoch = 0
         self.step = 0
 
@@ -88,7 +101,8 @@ class Trainer:
             DataError: The disk is full.
             KeyboardInterrupt: Stopped by SIGINT or SIGTERM; the checkpoint holds the last finished step.
         """
-        left = (self._config.epochs - self.epoch) * self._steps - self.step
+        left = None if self._budget else (self._config.epochs - self.epoch) * self._steps - self.step
+        self._start_ns = clock.now_ns()
         figures: dict[str, object] = {}
         with (
             _deferred_interrupt() as interrupt,
@@ -101,6 +115,7 @@ class Trainer:
                 self._run_epoch(task, interrupt)
                 seconds = (clock.now_ns() - started_ns) / 1e9
                 figures = self._finish_epoch(recorder, task, (self._steps - first) / seconds)
+                self._fit(progress, self._elapsed_s())
         return figures or self._parts.judge.metrics(self.averaged)
 
     def _recorder(self) -> contextlib.AbstractContextManager[Recorder | None]:
@@ -116,7 +131,7 @@ class Trainer:
             self.step = step + 1
             if self._device.type == "cpu" or step % _CHECK_EVERY == 0 or self.step == plan.steps:
                 mean = self._check_loss()
-                task.advance(0, f"epoch {epoch + 1}/{config.epochs}  loss {mean:.3f}")
+                task.advance(0, f"epoch {epoch + 1}{self._of()}  loss {mean:.3f}")
             task.advance()
             overdue = clock.now_ns() - self._saved_ns > config.checkpoint_minutes * 60e9
             asked, overdue = self._agree(interrupt.asked, overdue)
@@ -125,6 +140,14 @@ class Trainer:
                 self._save()
             if asked:
                 raise KeyboardInterrupt
+
+    def _of(self) -> str:
+        if self._budget is None:
+            return f"/{self._config.epochs}"
+        return f" ({self._elapsed_s() / 60:.1f} of {self._config.minutes:g} min)"
+
+    def _elapsed_s(self) -> float:
+        return (clock.now_ns() - self._start_ns) / 1e9
 
     def take_step(self, plan: EpochPlan, epoch: int, step: int) -> None:
         """One optimiser step: batch, forward, backward, update, average."""
@@ -147,6 +170,20 @@ class Trainer:
         self._optimiser.step()
         self._averaged.update(self._model, number)
         self._loss_sum += loss.detach()
+
+    def _fit(self, progress: Progress, elapsed_s: float) -> None:
+        """Where the run has a time and the rate must begin to fall: find its number of epochs."""
+        if self._budget is None:
+            return
+        elapsed_s = float(self._world.mean(torch.tensor(elapsed_s, device=self._device)))  # all decide alike
+        found = self._budget.finish_epoch(self._config, self.epoch, elapsed_s)
+        if found is None:
+            return
+        self._budget, self._config = None, found
+        if self._world.leads:
+            self._fitted(found)
+            left = found.epochs - self.epoch
+            progress.say(f"the rate falls from here: {found.epochs} epochs fit into the time, {left} are left")
 
     def _agree(self, *flags: bool) -> list[bool]:
         """What any process wants, all do: a process that stopped alone would leave the others waiting."""
@@ -184,7 +221,7 @@ class Trainer:
                 for found in self._parts.judge.pictures(self.averaged):
                     recorder.pictures(found, epoch)
             recorder.epoch({**metrics, **figures})
-            task.advance(0, f"epoch {epoch}/{config.epochs}  loss {metrics['loss']:.3f}  {headline(figures)}".rstrip())
+            task.advance(0, f"epoch {epoch}{self._of()}  loss {metrics['loss']:.3f}  {headline(figures)}".rstrip())
             checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
         if epoch == config.epochs:
             self._save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from edgeseg.data import open_dataset
 from edgeseg.model import build_model, load_encoder
 from edgeseg.model.network import SegModel
 from edgeseg.train.checkpoint import checkpoint_file
-from edgeseg.train.config import RunConfig
+from edgeseg.train.config import RunConfig, TrainConfig
 from edgeseg.train.corpus import Corpus, read_corpus
 from edgeseg.train.distill import with_teacher
 from edgeseg.train.loop import Trainer
@@ -51,12 +52,16 @@ def train_parts(
 ) -> nn.Module:
     """Train a model on its parts in an open run folder, from its checkpoint where it has one; the averaged model."""
     device = next(model.parameters()).device
-    trainer = Trainer(run, config.train, model, parts, bf16=uses_bf16(config, device), world=world)
+
+    def fitted(train: TrainConfig) -> None:
+        save_config(run / "config.toml", msgspec.structs.replace(config, train=train))
+
+    trainer = Trainer(run, config.train, model, parts, bf16=uses_bf16(config, device), world=world, fitted=fitted)
     if checkpoint_file(run).is_file():
         trainer.resume()
     figures = trainer.run(progress)
     if world.leads:
-        write_done(run, _summary(config, model, figures))
+        write_done(run, _summary(config, model, figures, trainer.epoch))
     return trainer.averaged
 
 
@@ -158,7 +163,7 @@ def _with_teacher(parts: Parts, config: RunConfig, model: SegModel, device: torc
     return Parts(parts.feed, objective, parts.judge, parts.wrap)
 
 
-def _summary(config: RunConfig, model: nn.Module, figures: dict[str, object]) -> dict[str, object]:
+def _summary(config: RunConfig, model: nn.Module, figures: dict[str, object], epochs: int) -> dict[str, object]:
     scores: dict[str, dict[str, object]] = {}
     for name, value in figures.items():
         split, _, figure = name.partition("/")
@@ -166,6 +171,6 @@ def _summary(config: RunConfig, model: nn.Module, figures: dict[str, object]) ->
     return {
         "model": config.model.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "epochs": config.train.epochs,
+        "epochs": epochs,
         "scores": scores,
     }
