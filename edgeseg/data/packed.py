@@ -9,7 +9,7 @@ For every split S it holds six tensors over N frames:
 
 and in `__metadata__`: `format` = "edgeseg.packed", `version` = "1", `source`, `jpeg_quality`, and as JSON `classes`
 ({"names", "palette_rgb", "ignore_id"}) and `frames` ({S: [name, …]}). A frame is decoded when it is asked for; the file
-is mapped, never read whole.
+is mapped, never read whole. CamVid's parts of `train`, `dev` and `train-dev`, are found in it by name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from edgeseg.core.artefacts import atomic_file
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, Classes, Dataset, Sample
-from edgeseg.data.paired import no_split
+from edgeseg.data.paired import CAMVID_PARTS, is_in_part, no_split
 from edgeseg.data.pictures import decode_picture, rgb_to_bgr
 
 FORMAT = "edgeseg.packed"
@@ -90,12 +90,14 @@ class PackedFile:
     Attributes:
         path: The file.
         classes: The vocabulary of the labels.
+        source: What was packed.
         frames: Names of the frames, by split.
         tensors: Mapped arrays by name.
     """
 
     path: Path
     classes: Classes
+    source: str
     frames: Mapping[str, list[str]]
     tensors: Mapping[str, NDArray[np.generic]]
 
@@ -130,7 +132,7 @@ class PackedFile:
                         raise _foreign(path, f"split {split} does not fit its index")
         except (KeyError, msgspec.MsgspecError) as error:
             raise _foreign(path, str(error)) from None
-        return cls(path, classes, frames, tensors)
+        return cls(path, classes, metadata.get("source", ""), frames, tensors)
 
     def picture(self, stream: str, index: int) -> Image.Image:
         """Decode entry `index` of a stream such as `train/images`.
@@ -154,11 +156,15 @@ class PackedDataset:
         name: The specification it was opened with.
         split: The split.
         file: The opened file.
+        stored: The split of the file that holds its frames.
+        places: Where they are in it.
     """
 
     name: str
     split: str
     file: PackedFile
+    stored: str
+    places: Sequence[int]
 
     @classmethod
     def open(cls, path: Path, split: str) -> PackedDataset:
@@ -169,9 +175,12 @@ class PackedDataset:
             DataError: The file cannot be used.
         """
         file = PackedFile.open(path)
-        if split not in file.frames:
+        if split in file.frames:
+            return cls(f"packed:{path}", split, file, split, range(len(file.frames[split])))
+        places = _part(file, split)
+        if not places:
             raise no_split(path, split, list(file.frames))
-        return cls(f"packed:{path}", split, file)
+        return cls(f"packed:{path}", split, file, "train", places)
 
     @property
     def classes(self) -> Classes:
@@ -179,7 +188,7 @@ class PackedDataset:
         return self.file.classes
 
     def __len__(self) -> int:
-        return len(self.file.frames[self.split])
+        return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
         """Decode one labelled frame.
@@ -189,14 +198,22 @@ class PackedDataset:
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
-        rgb = np.asarray(self.file.picture(f"{self.split}/images", index).convert("RGB"))
-        label = np.array(self.file.picture(f"{self.split}/labels", index), dtype=np.uint8)
-        return Sample(name=self.file.frames[self.split][index], image_hwc=rgb_to_bgr(rgb), label_hw=label)
+        place = self.places[index]
+        rgb = np.asarray(self.file.picture(f"{self.stored}/images", place).convert("RGB"))
+        label = np.array(self.file.picture(f"{self.stored}/labels", place), dtype=np.uint8)
+        return Sample(name=self.file.frames[self.stored][place], image_hwc=rgb_to_bgr(rgb), label_hw=label)
 
 
 def packed_splits(path: Path) -> list[str]:
     """The splits of a packed file."""
     return list(PackedFile.open(path).frames)
+
+
+def _part(file: PackedFile, split: str) -> Sequence[int]:
+    """Where the frames of a part of CamVid's train are in it; none of other splits and other data sets."""
+    if split not in CAMVID_PARTS or not file.source.startswith("camvid:"):
+        return ()
+    return [place for place, name in enumerate(file.frames.get("train", ())) if is_in_part(name, split)]
 
 
 def _encode(array: U8, kind: str, **options: int | bool) -> bytes:

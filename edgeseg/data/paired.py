@@ -12,7 +12,8 @@ from edgeseg.data.classes import CAMVID, CLASS_FILE, read_class_file
 from edgeseg.data.labels import LabelReader, MaskReader
 from edgeseg.data.pictures import IMAGE_SUFFIXES, read_image
 
-CAMVID_SPLITS = ("train", "val", "test", "dev", "train-dev")
+CAMVID_PARTS = ("dev", "train-dev")
+CAMVID_SPLITS = ("train", "val", "test", *CAMVID_PARTS)
 _DEV_SEQUENCE = "0001TP_"
 
 
@@ -104,12 +105,12 @@ def open_camvid(root: Path, split: str) -> PairedDataset:
     """
     if split not in CAMVID_SPLITS:
         raise RequestError("unknown split", value=split, allowed=f"allowed: {', '.join(CAMVID_SPLITS)}")
-    folder = "train" if split in ("dev", "train-dev") else split
+    folder = "train" if split in CAMVID_PARTS else split
     found = find_pairs(root / folder, root / f"{folder}annot")
     pairs, orphans = found.pairs, found.orphans
     if split != folder:
-        pairs = [pair for pair in pairs if pair.image.stem.startswith(_DEV_SEQUENCE) == (split == "dev")]
-        orphans = [path for path in orphans if path.stem.startswith(_DEV_SEQUENCE) == (split == "dev")]
+        pairs = [pair for pair in pairs if is_in_part(pair.image.stem, split)]
+        orphans = [path for path in orphans if is_in_part(path.stem, split)]
     if not pairs and not found.problems:
         raise DataError("the split has no frames", value=f"{split} of {root}", allowed=f"names from {_DEV_SEQUENCE}")
     return PairedDataset(
@@ -120,6 +121,11 @@ def open_camvid(root: Path, split: str) -> PairedDataset:
         problems=found.problems,
         orphans=orphans,
     )
+
+
+def is_in_part(name: str, part: str) -> bool:
+    """Whether a frame of CamVid's train belongs to `dev`, the held-out sequence, or else to `train-dev`."""
+    return name.startswith(_DEV_SEQUENCE) == (part == "dev")
 
 
 def folder_splits(root: Path) -> list[str]:

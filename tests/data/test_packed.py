@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.data import dataset_splits, open_dataset, pack
@@ -103,3 +104,26 @@ def test_a_bad_frame_leaves_no_file(make_folder: Callable[..., Path], tmp_path: 
     with pytest.raises(DataError):
         pack(tmp_path / "x.packed", {"train": open_dataset(f"folder:{root}", "train")})
     assert not list(tmp_path.glob("*x.packed*"))
+
+
+def test_parts_of_camvid_s_train_are_found_in_its_packed_train(tmp_path: Path) -> None:
+    camvid = tmp_path / "camvid"
+    for folder, shape in (("train", (24, 32, 3)), ("trainannot", (24, 32))):
+        (camvid / folder).mkdir(parents=True)
+        for index, sequence in enumerate(("0001TP", "0006R0", "0001TP", "0016E5")):
+            picture = Image.fromarray(np.full(shape, index, np.uint8))
+            picture.save(camvid / folder / f"{sequence}_{index:03d}.png")
+    out = tmp_path / "parts.packed"
+    pack(out, {"train": open_dataset(f"camvid:{camvid}", "train")})
+    for split in ("dev", "train-dev"):
+        before, after = open_dataset(f"camvid:{camvid}", split), open_dataset(f"packed:{out}", split)
+        assert len(after) == len(before) == 2
+        for index in range(2):
+            assert after[index].name == before[index].name
+            assert np.array_equal(after[index].label_hw, before[index].label_hw)
+    assert dataset_splits(f"packed:{out}") == ["train"]
+
+
+def test_other_data_sets_have_no_such_parts(packed: Path) -> None:
+    with pytest.raises(RequestError, match="train, val"):
+        open_dataset(f"packed:{packed}", "dev")
