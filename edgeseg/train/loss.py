@@ -133,16 +133,31 @@ def draw_pixels(log_p: Tensor, labels: Tensor, *, ignore_id: int, count: int) ->
     Returns:
         Their rows of `log_p`, [P, C], and their labels, int64 [P].
     """
-    flat = labels.flatten()
-    valid = (flat != ignore_id).nonzero()[:, 0]
-    if len(valid) > count:
-        # an even stride with a random phase: even over the frames, without the cost of a permutation
-        step = len(valid) / count
-        phase = torch.rand((), device=flat.device) * step
-        picks = (torch.arange(count, device=flat.device) * step + phase).long().clamp(max=len(valid) - 1)
-        valid = valid[picks]
     area = labels.shape[1] * labels.shape[2]
-    return log_p.flatten(2)[valid // area, :, valid % area], flat[valid]
+    flat = labels.flatten()
+    on_cpu = flat.device.type == "cpu"
+    found = _labelled_on_cpu(flat != ignore_id, count) if on_cpu else _labelled_on_gpu(flat != ignore_id, count)
+    drawn = flat[found].clamp(max=log_p.shape[1] - 1)  # a batch without a label still needs a class on a GPU
+    return log_p.flatten(2)[found // area, :, found % area], drawn
+
+
+def _labelled_on_cpu(labelled: Tensor, count: int) -> Tensor:
+    """Places of at most `count` labelled pixels: an even stride with a random phase, without a permutation."""
+    places = labelled.nonzero()[:, 0]
+    if len(places) <= count:
+        return places
+    step = len(places) / count
+    phase = torch.rand((), device=places.device) * step
+    picks = (torch.arange(count, device=places.device) * step + phase).long().clamp(max=len(places) - 1)
+    return places[picks]
+
+
+def _labelled_on_gpu(labelled: Tensor, count: int) -> Tensor:
+    """The same draw without waiting for the GPU to say how many there are; where they are fewer, some come up again."""
+    ranks = labelled.cumsum(0)
+    step = ranks[-1].float() / count
+    picks = ((torch.arange(count, device=ranks.device) + torch.rand((), device=ranks.device)) * step).long()
+    return torch.searchsorted(ranks, picks + 1).clamp(max=len(ranks) - 1)
 
 
 def dice_loss(p: Tensor, labels: Tensor) -> Tensor:

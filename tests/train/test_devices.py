@@ -72,7 +72,7 @@ def test_a_step_stays_on_its_device(on_gpu: Any, name: str) -> None:
     inputs, labels = augmented()
     assert (inputs.device, labels.device) == (GPU, GPU)
     weights = torch.ones(len(CLASSES), device=GPU)
-    config = LossConfig(dice=0.0, lovasz=0.0, hard_share=1.0, label_smoothing=0.1)  # those look at values: below
+    config = LossConfig(dice=0.5, lovasz=0.5, hard_share=1.0, label_smoothing=0.1)  # hard pixels look at values
     outputs = built.train()(inputs)
     loss = SegmentationLoss(config, 255, weights)(outputs, labels)
     assert loss.device == GPU

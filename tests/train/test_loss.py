@@ -12,6 +12,8 @@ from torch.nn.functional import log_softmax
 from edgeseg.train.config import LossConfig
 from edgeseg.train.loss import (
     SegmentationLoss,
+    _labelled_on_cpu,
+    _labelled_on_gpu,
     class_weights,
     cross_entropy,
     dice_loss,
@@ -93,6 +95,20 @@ def test_drawn_pixels_are_labelled_and_aligned(batch: tuple[torch.Tensor, torch.
     assert all((*row.tolist(), int(label)) in pool for row, label in zip(rows, truth, strict=True))
     everything, _ = draw_pixels(logits, labels, ignore_id=IGNORE, count=10_000)
     assert len(everything) == int((labels != IGNORE).sum())
+
+
+def test_a_gpu_draws_the_same_pixels_without_counting_them_first() -> None:
+    labelled = torch.rand(5000, generator=torch.Generator().manual_seed(1)) < 0.3
+    drawn = []
+    for draw in (_labelled_on_cpu, _labelled_on_gpu):
+        torch.manual_seed(4)
+        drawn.append(draw(labelled, 200))
+    assert (drawn[0] == drawn[1]).float().mean() > 0.99  # float rounding may move a pick to its neighbour
+    assert labelled[drawn[1]].all()
+    few = torch.zeros(100, dtype=torch.bool)
+    few[[3, 50]] = True
+    assert sorted(set(_labelled_on_gpu(few, 10).tolist())) == [3, 50]
+    assert _labelled_on_gpu(torch.zeros(7, dtype=torch.bool), 3).max() < 7
 
 
 @pytest.mark.parametrize("scheme", ["sqrt", "log"])
