@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
+from ablation_scores import PRECISIONS, Latency, LatencyRun
 from ablation_table import Job
 
 from edgeseg.backend import get_builder
@@ -15,45 +15,14 @@ from edgeseg.core.clock import wall_iso
 from edgeseg.core.device import fingerprint
 from edgeseg.core.metrics import series_ms
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import Classes, EngineSpec, Precision, Size, format_size
+from edgeseg.core.types import Classes, EngineSpec, Size, format_size
 from edgeseg.export.parity import compare
 from edgeseg.export.run import RunFacts, canonical_model
 from edgeseg.graph import fix_frame_size, save_model
 from edgeseg.measure import compare_runners
 from edgeseg.model import InputConfig, build_model
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 _BACKEND = "openvino"
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine of one row in the interleaved run; the ratio is to the first row's at the same precision."""
-
-    p50_ms: float | None
-    ratio: float
-    ci95: tuple[float, float]
-
-
-class LatencyRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One interleaved run.
-
-    Attributes:
-        size: Of frame and mask, HEIGHTxWIDTH.
-        backend: With its version.
-        device: Where.
-        created: When.
-        first: Key of the row that the ratios are to.
-        machine: What else it did meanwhile, in words.
-        rows: By key, then by precision.
-    """
-
-    size: str
-    backend: str
-    device: str
-    created: str
-    first: str
-    machine: str = ""
-    rows: dict[str, dict[str, Latency]]
 
 
 def time_jobs(

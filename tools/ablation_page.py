@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ablation_latency import PRECISIONS, LatencyRun
 from ablation_plots import group_plots
-from ablation_scores import PERIODS, Results, Score
+from ablation_scores import PERIODS, PRECISIONS, LatencyRun, Results, Score
 from ablation_table import Group, Job, Table
 from ablation_verdict import BETTER, NOT_RUN, WORSE, Findings
 
@@ -65,6 +64,8 @@ def _head(findings: Findings) -> list[str]:
         "",
     ]
     lines += [table.text.strip(), ""] if table.text else []
+    devices = sorted({found.device for job in findings.jobs.values() if (found := findings.result(job))} - {""})
+    lines += [f"Trained and scored on {'; '.join(devices)}.", ""] if devices else []
     bound = noise.bound(max(1, len(noise.values)))
     if bound is None or noise.mean is None or noise.deviation is None:
         return [*lines, "**The noise** is not known yet: fewer than two seeds have been run."]

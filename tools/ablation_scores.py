@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
-from ablation_latency import LatencyRun
-from ablation_table import Job, Table
 from numpy.typing import NDArray
 from torch import Tensor
 
 import edgeseg
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import wall_iso
+from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import VerifyError
 from edgeseg.core.progress import Progress
-from edgeseg.core.resize import Resizer
-from edgeseg.core.types import U8, Dataset, Size
+from edgeseg.core.types import Precision, Size
 from edgeseg.data import open_dataset
-from edgeseg.measure import evaluate_runner
-from edgeseg.model import describe, load_run, open_run
+from edgeseg.model import InputConfig, describe, load_run
 from edgeseg.model.network import SegModel
-from edgeseg.model.run import LoadedRun, predict
+from edgeseg.train.corpus import read_corpus
 from edgeseg.train.record import spread
+from edgeseg.train.run import pick_device
+from edgeseg.train.validate import predict, score
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 PERIODS = (2, 4)
 _FRAMES = 16  # that the checkerboard is looked for in
 
@@ -53,6 +53,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         checkerboard: The measure by period; see `checkerboard`.
         version: Of edgeseg.
         created: When it was scored.
+        device: Where, with torch's version.
     """
 
     command: str
@@ -63,6 +64,61 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     checkerboard: dict[str, float] = {}
     version: str = ""
     created: str = ""
+    device: str = ""
+
+
+class RowTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process of one row is told.
+
+    Attributes:
+        words: After `edgeseg`: its training, or what is left of it.
+        run: Folder of the run.
+        data: Labelled data.
+        splits: That are scored; none for a run without labels.
+        network_size: That multiply-adds are counted for.
+        device: cpu, cuda or auto.
+        command: As a person types it.
+        seed: Of the run.
+    """
+
+    words: list[str]
+    run: str
+    data: str
+    splits: list[str]
+    network_size: Size
+    device: str
+    command: str
+    seed: int
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine of one row in the interleaved run; the ratio is to the first row's at the same precision."""
+
+    p50_ms: float | None
+    ratio: float
+    ci95: tuple[float, float]
+
+
+class LatencyRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One interleaved run.
+
+    Attributes:
+        size: Of frame and mask, HEIGHTxWIDTH.
+        backend: With its version.
+        device: Where.
+        created: When.
+        first: Key of the row that the ratios are to.
+        machine: What else it did meanwhile, in words.
+        rows: By key, then by precision.
+    """
+
+    size: str
+    backend: str
+    device: str
+    created: str
+    first: str
+    machine: str = ""
+    rows: dict[str, dict[str, Latency]]
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,42 +154,45 @@ def write_results(file: Path, results: Results) -> None:
     write_bytes(file, text.encode())
 
 
-def score_job(job: Job, run: Path, table: Table, data: str, progress: Progress) -> Result:
-    """Score a finished run on every split of the table."""
+def score_run(run: Path, task: RowTask, progress: Progress) -> Result:
+    """Score a finished run on every split that is asked for, in float32; needs torch alone."""
     loaded = load_run(run)
-    counted = describe(loaded.config, len(loaded.classes), table.budget.network_size)
+    device = pick_device(task.device)
+    model = loaded.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    counted = describe(loaded.config, len(loaded.classes), task.network_size)
     scores, lattice = {}, {}
-    if job.row.kind == "train":
-        for split in table.score:
-            found = evaluate_runner(open_run(run), open_dataset(data, split), progress=progress)
-            iou = {name: _short(value) for name, value in found.iou.items()}
-            values = (_short(found.miou), _short(found.boundary_iou), _short(found.pixel_accuracy))
-            scores[split] = Score(miou=values[0], boundary_iou=values[1], pixel_accuracy=values[2], iou=iou)
-        frames = dataset_frames(open_dataset(data, table.score[0]), loaded.input.network_size)
-        lattice = {str(period): round(value, 4) for period, value in checkerboard(loaded, frames).items()}
+    for place, split in enumerate(task.splits):
+        corpus = read_corpus(
+            open_dataset(task.data, split), split, network_size=loaded.input.network_size, device=device
+        )
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with exact, progress.task(f"score {split}"):
+            found = score(model, corpus, loaded.input, stride=model.stride, boundary=True)
+            if place == 0:
+                frames = [corpus.images[index] for index in spread(len(corpus), _FRAMES)]
+                lattice = checkerboard(model, frames, loaded.input)
+        iou = {name: _short(value) for name, value in found.iou.items()}
+        values = (_short(found.miou), _short(found.boundary_iou), _short(found.pixel_accuracy))
+        scores[split] = Score(miou=values[0], boundary_iou=values[1], pixel_accuracy=values[2], iou=iou)
     return Result(
-        command=job.text(data),
-        seed=table.seed if job.row.seed is None else job.row.seed,
+        command=task.command,
+        seed=task.seed,
         parameters=counted.parameters,
         multiply_adds=counted.multiply_adds,
         scores=scores,
-        checkerboard=lattice,
+        checkerboard={str(period): round(value, 4) for period, value in lattice.items()},
         version=edgeseg.__version__,
         created=wall_iso(),
+        device=_device_name(device),
     )
 
 
-def dataset_frames(dataset: Dataset, size: Size) -> list[U8]:
-    """Evenly spaced frames of a data set at a size, BGR."""
-    frames = []
-    for index in spread(len(dataset), _FRAMES):
-        image = dataset[index].image_hwc
-        resizer = Resizer((image.shape[0], image.shape[1]), size)
-        frames.append(resizer.to_frame(image, np.empty((*size, 3), np.uint8)) if not resizer.identity else image)
-    return frames
+def _device_name(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().cpu
+    return f"{name}, torch {torch.__version__}"
 
 
-def checkerboard(run: LoadedRun, frames: list[U8]) -> dict[int, float]:
+def checkerboard(model: SegModel, frames: Sequence[Tensor], config: InputConfig) -> dict[int, float]:
     """How much a network's logits change by their place in the lattice of its upsamplings: 0 not at all, 1 only there.
 
     On the logits z of the classifier, before the head enlarges them, the energy of the differences of neighbours is
@@ -141,10 +200,15 @@ def checkerboard(run: LoadedRun, frames: list[U8]) -> dict[int, float]:
     A picture has no phase, so all E_k are alike; a lattice of period p is the share of the first harmonic,
     `C_p = |sum_k E_k exp(-2 pi i k / p)| / sum_k E_k`, averaged over x and y. With p = 2, the last upsampling, it is
     |E_0 - E_1| / (E_0 + E_1), and 1 where nearest enlargement has no filter after it. p = 4 is the upsampling before.
+
+    Args:
+        model: In eval mode.
+        frames: uint8 [3, H, W] RGB, on the model's device.
+        config: How pixels become the network's input.
     """
     energies = {(period, axis): np.zeros(period) for period in PERIODS for axis in (-2, -1)}
     for frame in frames:
-        logits = _classified(run, frame)
+        logits = _classified(model, frame, config)
         for (period, axis), energy in energies.items():
             energy += phase_energy(logits, period, axis)
     return {period: float(np.mean([harmonic(energies[period, axis]) for axis in (-2, -1)])) for period in PERIODS}
@@ -164,13 +228,14 @@ def harmonic(energy: NDArray[np.float64]) -> float:
     return float(abs(np.fft.fft(energy)[1])) / total if total else 0.0
 
 
-def _classified(run: LoadedRun, frame: U8) -> NDArray[np.float32]:
+def _classified(model: SegModel, frame: Tensor, config: InputConfig) -> NDArray[np.float32]:
     """The classifier's logits of a frame, without those of the padding: [classes, h, w]."""
-    with _watched(run.model) as seen:
-        whole = predict(run.model, torch.from_numpy(frame[None]), run.input)
-    factor = -(-frame.shape[0] // run.model.stride) * run.model.stride // seen[0].shape[2]
-    height, width = whole.shape[2] // factor, whole.shape[3] // factor
-    return seen[0][0, :, :height, :width].float().numpy()
+    rows, columns = frame.shape[1:]
+    with torch.no_grad(), _watched(model) as seen:
+        predict(model, frame, model.stride, config)
+    factor = -(-rows // model.stride) * model.stride // seen[0].shape[2]
+    logits: NDArray[np.float32] = seen[0][0, :, : rows // factor, : columns // factor].float().cpu().numpy()
+    return logits
 
 
 @contextmanager

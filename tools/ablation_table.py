@@ -1,7 +1,8 @@
 """The table of an ablation: groups of rows, what each row trains, and by which command. Read from TOML, checked whole.
 
 A row is the recipe of `[budget]` with single fields replaced. Its key is a hash of all that is asked for, so that two
-rows that ask for the same share one run, and a changed row is another run.
+rows that ask for the same share one run, and a changed row is another run. Of the data it holds the classes and how
+many frames each split has, but not how they are stored: a run on a packed file is the run on the folder behind it.
 """
 
 from __future__ import annotations
@@ -184,8 +185,10 @@ def plan_jobs(table: Table, data: str) -> dict[str, Job]:
     """
     jobs: dict[str, Job] = {}
     rows = {f"{group.name}/{row.name}": (group, row) for group in table.group for row in group.rows}
-    classes = len(open_dataset(data, table.split).classes)
-    frames = len(open_dataset(data, table.split))
+    splits = {split: open_dataset(data, split) for split in (table.split, *table.score)}
+    vocabulary, frames = splits[table.split].classes, len(splits[table.split])
+    sizes = [f"{split} {len(dataset)}" for split, dataset in splits.items()]
+    subject = data if data.startswith("street:") else ", ".join([*vocabulary.names, *sizes])
 
     def plan(name: str) -> Job:
         if name not in rows:
@@ -194,7 +197,7 @@ def plan_jobs(table: Table, data: str) -> dict[str, Job]:
             group, row = rows[name]
             wanted = {"--init": row.init, "--teacher": row.teacher}
             needs = {option: plan(other) for option, other in wanted.items() if other}
-            jobs[name] = _job(table, group, row, data, needs, classes=classes, frames=frames)
+            jobs[name] = _job(table, group, row, subject, needs, classes=len(vocabulary), frames=frames)
         return jobs[name]
 
     for name, (_, row) in rows.items():
@@ -250,7 +253,7 @@ def _macs(config: ModelConfig, num_classes: int, size: Size) -> int:
 
 
 def _job(
-    table: Table, group: Group, row: Row, data: str, needs: Mapping[str, Job], *, classes: int, frames: int
+    table: Table, group: Group, row: Row, subject: str, needs: Mapping[str, Job], *, classes: int, frames: int
 ) -> Job:
     budget = table.budget
     model, seed = row.model or table.model, table.seed if row.seed is None else row.seed
@@ -280,8 +283,7 @@ def _job(
         options += [
             word for name, value in sorted(names.items()) for word in ("--set", f"{place}.{name}={_toml(value)}")
         ]
-    scheme = data if data.startswith("street:") else data.partition(":")[0]
-    made_of = [row.kind, scheme, *options, *(f"{option} {job.key}" for option, job in needs.items())]
+    made_of = [row.kind, subject, *options, *(f"{option} {job.key}" for option, job in needs.items())]
     key = sha256_bytes(*(word.encode() for word in made_of))[:12]
     return Job(
         id=f"{group.name}/{row.name}",

@@ -15,7 +15,9 @@ from ablation_table import Table, match_widths, plan_jobs, read_table
 from ablation_verdict import BETTER, NOT_RUN, WORSE, Findings, Noise
 
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.model import describe, preset
+from edgeseg.data import open_dataset, pack
+from edgeseg.measure import evaluate_runner
+from edgeseg.model import describe, open_run, preset
 
 ROOT = Path(__file__).parents[2]
 DATA = "street:seed=6,frames=8,size=64x96,step_m=23"
@@ -69,6 +71,15 @@ def test_the_keys_do_not_hang_on_where_the_data_lie(tmp_path: Path, street_folde
     assert keys[0] == keys[1]
 
 
+def test_the_keys_of_a_packed_file_are_those_of_what_was_packed(tmp_path: Path, street_folder: Path) -> None:
+    rows, spec, out = table(tmp_path), f"folder:{street_folder}", tmp_path / "street.packed"
+    pack(out, {split: open_dataset(spec, split) for split in ("train", "val")})
+    packed = plan_jobs(rows, f"packed:{out}")
+    assert {job.key for job in packed.values()} == {job.key for job in plan_jobs(rows, spec).values()}
+    fewer = plan_jobs(rows, "street:seed=6,frames=4,size=72x96")
+    assert not {job.key for job in fewer.values()} & {job.key for job in packed.values()}
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -87,10 +98,10 @@ def test_a_row_that_cannot_be_is_refused_before_anything_is_trained(tmp_path: Pa
 
 def test_the_table_in_docs_is_sound(camvid_dir: Path) -> None:
     jobs = plan_jobs(read_table(ROOT / "docs" / "ablations.toml"), f"camvid:{camvid_dir}")
-    target = describe(jobs["seeds/seed 1"].config, 11, (180, 240)).multiply_adds
+    target = describe(jobs["seeds/seed 1"].config, 11, (360, 480)).multiply_adds
     for job in jobs.values():
         if job.row.match:
-            assert describe(job.config, 11, (180, 240)).multiply_adds == pytest.approx(target, rel=0.02)
+            assert describe(job.config, 11, (360, 480)).multiply_adds == pytest.approx(target, rel=0.02)
             assert f"widths={list(job.config.widths)}" in job.text("camvid:PATH")
     assert {job.key for job in jobs.values() if "(baseline)" in job.row.name} == {jobs["seeds/seed 1"].key}
 
@@ -222,7 +233,7 @@ def test_a_table_is_trained_once_goes_on_where_it_broke_and_becomes_a_page(
     # a row that fails is named, the next one is trained, the third is not asked for
     assert ablate(tmp_path, monkeypatch, "--only", "seeds") == 1
     said = capsys.readouterr().err
-    assert "seeds/one failed with exit code 2" in said
+    assert "seeds/one: failed with exit code 2" in said
     assert said.rstrip().endswith("1 rows failed (seeds/one)")
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert all(row.text(DATA) in page for row in jobs.values())
@@ -234,18 +245,23 @@ def test_a_table_is_trained_once_goes_on_where_it_broke_and_becomes_a_page(
     score = json.loads((runs / job.key / "done.json").read_text())["scores"]["val"]
     assert result.scores["val"].miou == pytest.approx(score["miou"], abs=2e-4)
     assert 0 <= result.checkerboard["2"] <= 1
+    again = evaluate_runner(open_run(runs / job.key), open_dataset(DATA, "val"))
+    assert result.scores["val"].boundary_iou == pytest.approx(again.boundary_iou, abs=1e-3)
+    assert f"Trained and scored on {result.device}" in page
 
-    # what is trained is not trained again, whether it has been measured or not
+    # what is trained is not trained again, whether it has been scored and written down or not
     trained_ns = (runs / job.key / "done.json").stat().st_mtime_ns
-    for _ in range(2):
-        assert ablate(tmp_path, monkeypatch, "--rows", "seeds/two") == 0
+    for lost in (runs / "nothing", measured, measured, runs / f"{job.key}.result.json"):
+        lost.unlink(missing_ok=True)
+        assert ablate(tmp_path, monkeypatch, "--rows", "seeds/two", "--no-page") == 0
         assert (runs / job.key / "done.json").stat().st_mtime_ns == trained_ns
         assert read_results(measured).rows[job.key].scores == result.scores
-        measured.unlink(missing_ok=True)
+    measured.unlink()
 
     # what broke goes on from its checkpoint: here its last step had been taken
     (runs / job.key / "done.json").unlink()
     (runs / f"{job.key}.log").unlink()
+    measured.unlink(missing_ok=True)
     assert ablate(tmp_path, monkeypatch, "--rows", "seeds/two") == 0
     assert read_results(measured).rows[job.key].scores == result.scores
     assert "loss" not in (runs / f"{job.key}.log").read_text(encoding="utf-8")
@@ -253,7 +269,7 @@ def test_a_table_is_trained_once_goes_on_where_it_broke_and_becomes_a_page(
 
 def test_rows_are_trained_in_the_order_given_and_what_they_need_before_them(tmp_path: Path) -> None:
     rows = '{ name = "x", teacher = "loss/large" }, { name = "large", model = "edge-m" }, { name = "same" }'
-    study = Study(table(tmp_path, group(rows)), DATA, tmp_path / "runs", tmp_path / "page.md", 1)
+    study = Study(table(tmp_path, group(rows)), DATA, tmp_path / "runs", tmp_path / "page.md")
     assert [job.id for job in study.select([], ["loss/x", "seeds/two", "loss/large"])] == [
         "loss/large",
         "loss/x",
