@@ -5,7 +5,9 @@
 Peers: segmentation_models.pytorch's U-Net (`pip install segmentation-models-pytorch`), and Ultralytics' YOLO26n-sem
 where you have installed that package by hand: it is under AGPL-3.0, and edgeseg neither needs nor imports it. A peer
 whose package is missing is shown as such. Rows that are finished under --runs are not trained again, a broken one
-goes on where it was; the page may be written at any time and says what was not run yet.
+goes on where it was; the page may be written at any time and says what was not run yet. Several processes may train
+different rows under one --runs, and on another machine: the folder may be copied, and --data may be a packed copy of
+the same frames. Weights may then be missing; the row is timed with its first ones.
 
 Three stages, all of them by default: `train` (the rows of --only, or all but the -ln forms), `latency` (every row of
 --rows; its weights need not be trained for it), `page`.
@@ -63,6 +65,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             progress=progress,
         )
     if "page" in options.stages:
+        rows.check()
         for file in write_page(options.out, rows, last(rows), command_of(options), options.note):
             progress.say(f"wrote {file}")
 
@@ -82,6 +85,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """What all rows have in common."""
     named = {
         "train.epochs": options.epochs,
+        "train.batch": options.batch,
+        "train.compile": options.compile or None,
         "train.threads": options.threads,
         "train.seed": options.seed,
         "augment.crop": list(parse_size(options.crop)) if options.crop else None,
@@ -96,6 +101,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         names=tuple(names),
         rates=rates,
         rate_epochs=options.rate_epochs,
+        device=options.device if "train" in options.stages else "cpu",
     )
 
 
@@ -104,8 +110,10 @@ def command_of(options: argparse.Namespace) -> str:
     kind = options.data.partition(":")[0]
     parts = ["python", "tools/compare_models.py", "--data", options.data if kind == "street" else f"{kind}:PATH"]
     parts += ["--runs", "DIR"]
-    named = ("epochs", "crop", "seed", "threads", "rates")
+    named = ("epochs", "batch", "crop", "seed", "threads", "rates")
     parts += [text for name in named if getattr(options, name) for text in (f"--{name}", str(getattr(options, name)))]
+    parts += ["--device", options.device] if options.device != "cpu" else []
+    parts += ["--compile"] if options.compile else []
     if options.rates:
         parts += ["--rate-epochs", str(options.rate_epochs)]
     parts += [text for value in options.set for text in ("--set", value)]
@@ -136,9 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="rows of the table; all by default")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--epochs", type=int, help="of each row")
+    parser.add_argument("--batch", type=int, help="frames in a step")
     parser.add_argument("--crop", help="HEIGHTxWIDTH of the training crops")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--threads", type=int, help="CPU threads of the training")
+    parser.add_argument("--device", default="cpu", help="where rows are trained and scored: auto, cpu, cuda, cuda:N")
+    parser.add_argument("--compile", action="store_true", help="torch.compile; what it cannot take runs uncompiled")
     parser.add_argument("--rates", default="", help="learning rates that every row tries, for example 0.0015,0.004")
     parser.add_argument("--rate-epochs", type=int, default=4, help="epochs of each trial")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", help="another field")

@@ -60,8 +60,8 @@ def _head(rows: Rows, latency: Latency | None, command: str) -> list[str]:
         "",
         f"Written by `{command}`; do not edit. Rows are trained from random first weights by the same loop: the "
         f"same frames in the same order ({config.data.split}), augmentation, loss, schedule, averaging and budget: "
-        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}. The budget is small, so "
-        "no figure is what a network can reach: they compare the rows with each other. A peer is only another "
+        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}. The figures compare the "
+        "rows with each other under this budget; another one would move them. A peer is only another "
         f"`nn.Module` ({packages or 'no peer is installed'}). **Decide by {splits[0]}**: CamVid's own val is one clip "
         "of 6.7 s and flatters.",
         "",
@@ -178,11 +178,16 @@ def _classes(scores: Mapping[str, RowScore]) -> list[str]:
 def _commands(plan: Plan, scores: Mapping[str, RowScore], command: str) -> list[str]:
     if not scores:
         return []
-    lines = ["## What made each row", "", _line(["model", "command", "seed", "images seen", "rate", "rates tried"])]
-    lines.append(_line(["---"] * 2 + ["---:"] * 4))
+    lines = [
+        "## What made each row",
+        "",
+        _line(["model", "command", "seed", "images seen", "rate", "rates tried", "on"]),
+    ]
+    lines.append(_line(["---"] * 2 + ["---:"] * 4 + ["---"]))
     for name, score in scores.items():
         tried = ", ".join(f"{rate}: {_share(miou)}" for rate, miou in score.rates.items()) or "none"
         cells = [name, f"`{command} --only {name}`", str(score.seed), str(score.images), f"{score.rate:g}", tried]
+        cells.append(score.device or "–")
         lines.append(_line(cells))
     if plan.rates:
         text = f"Every row tried the same learning rates, {plan.rate_epochs} epochs each (mIoU on the deciding split)"

@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 import torch
 from peer_models import PEERS, PeerModel, build_peer, missing, peer_graph
+from row_checks import begun, device_name, eager_where_compiling_fails, same_frames
 from safetensors.torch import load_file
 from torch import nn
 
 from edgeseg.core import clock
 from edgeseg.core.artefacts import write_bytes
-from edgeseg.core.config import load_config, to_tables
-from edgeseg.core.errors import RequestError
+from edgeseg.core.config import load_config
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import Size, format_size
 from edgeseg.data import open_dataset
@@ -34,7 +34,7 @@ from edgeseg.train.config import RecipeConfig, RunConfig
 from edgeseg.train.corpus import Corpus
 from edgeseg.train.record import read_metrics
 from edgeseg.train.request import Tables, TrainRequest, resolve
-from edgeseg.train.run import open_folder, read_corpora, start_model, train_parts
+from edgeseg.train.run import open_folder, pick_device, read_corpora, start_model, train_parts
 from edgeseg.train.supervised import supervised_parts
 from edgeseg.train.validate import score
 from edgeseg.train.world import World
@@ -78,6 +78,7 @@ class RowScore(msgspec.Struct, frozen=True, kw_only=True):
         epochs: Passes over the frames.
         images: Images that it has seen, the trials not counted.
         seed: Of everything random.
+        device: What trained it, and the torch release.
         splits: By name, the deciding one first.
     """
 
@@ -87,6 +88,7 @@ class RowScore(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     images: int
     seed: int
+    device: str = ""
     splits: dict[str, SplitScore]
 
 
@@ -108,6 +110,7 @@ class Plan:
         names: Rows of the table.
         rates: Learning rates that each row tries; empty takes the recipe's.
         rate_epochs: Epochs of each trial.
+        device: Where rows are trained and scored: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
 
     data: str
@@ -116,10 +119,13 @@ class Plan:
     names: tuple[str, ...]
     rates: Sequence[float] = ()
     rate_epochs: int = 4
+    device: str = "cpu"
 
 
 class Rows:
     """Trains and opens rows; frames are read once for all of them.
+
+    Several processes may train different rows under one folder.
 
     Args:
         plan: What they have in common.
@@ -129,13 +135,19 @@ class Rows:
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self.plan = plan
         self._progress = progress
-        self._device = torch.device("cpu")
-        self._spent: list[tuple[float, float]] = []  # multiply-adds and seconds of what was trained
+        self._device = pick_device(plan.device)
+        self._spent: list[tuple[str, float, float]] = []  # row, share of its images and seconds of what was trained
 
     @functools.cached_property
     def corpora(self) -> list[Corpus]:
-        """The training frames, then those of each scored split."""
-        return read_corpora(self.config(OURS[0]), self._device, self._progress)
+        """The training frames, then those of each scored split.
+
+        Raises:
+            RequestError: The rows under the folder have learned from other frames.
+        """
+        corpora = read_corpora(self.config(OURS[0]), self._device, self._progress)
+        same_frames(self._frames_file, corpora)
+        return corpora
 
     @functools.cached_property
     def _first(self) -> tuple[object, Size]:
@@ -183,10 +195,11 @@ class Rows:
         rates = {rate: self._try(name, rate) for rate in self.plan.rates}
         best = max(rates, key=lambda rate: rates[rate]) if rates else None
         config = self.config(name, **({"lr": best} if best else {}))
-        model = self._run(name, self.folder(name) / "run", config)
+        folder = self.folder(name) / "run"
         known = self.finished(name)
-        if known is not None:
+        if known is not None and self._complete(folder, config):
             return known
+        model = self._run(name, folder, config)
         splits = {}
         with self._progress.task(f"score {name}", len(self.corpora) - 1) as task:
             for corpus in self.corpora[1:]:
@@ -200,6 +213,7 @@ class Rows:
             epochs=config.train.epochs,
             images=self._images(config),
             seed=config.train.seed,
+            device=f"{device_name(self._device)}, torch {torch.__version__}",
             splits=splits,
         )
         write_bytes(self._scores(name), msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
@@ -209,6 +223,17 @@ class Rows:
         """The scores of a row that is trained for the plan's epochs."""
         file = self._scores(name)
         return msgspec.json.decode(file.read_bytes(), type=RowScore) if file.is_file() else None
+
+    def check(self) -> None:
+        """Hold the runs of all finished rows against the recipe.
+
+        Raises:
+            RequestError: One was made under another recipe.
+        """
+        for name in self.names:
+            found = self.finished(name)
+            if found is not None:
+                begun(self.folder(name) / "run", self.config(name, lr=found.rate), same_data=False)
 
     def _scores(self, name: str) -> Path:
         # by the budget: while rows are being lengthened, the page of either budget compares like with like
@@ -232,60 +257,76 @@ class Rows:
 
     def _run(self, name: str, folder: Path, config: RunConfig) -> nn.Module:
         """The averaged model of one run: trained, gone on with, or read where it is complete."""
-        was = _begun(folder, config)
-        if was == config.train.epochs and (folder / "done.json").is_file():
+        if self._complete(folder, config):
             return self._load(name, folder, config)
         config = msgspec.structs.replace(
             config, train=msgspec.structs.replace(config.train, validate_every=config.train.epochs)
         )
-        model = self.new_model(name, config)
+        model = self.new_model(name, config).to(self._device)
         parts = supervised_parts(config, self.corpora[0], (), self._device)  # scored once, when complete
-        open_folder(folder, config, ())
+        open_folder(folder, config, self.corpora[1:])
         lines = read_metrics(folder)
         left = config.train.epochs - (int(str(lines[-1]["epoch"])) if lines else 0)
         started_ns = clock.now_ns()
-        averaged = train_parts(folder, config, model, parts, self._progress, world=World())
+        with eager_where_compiling_fails(config.train.compile):
+            averaged = train_parts(folder, config, model, parts, self._progress, world=World())
         spent_s = (clock.now_ns() - started_ns) / 1e9
-        self._spent.append(
-            (self.shape(name).multiply_adds * left / config.train.epochs * self._images(config), spent_s)
-        )
+        self._spent.append((name, left / config.train.epochs * self._images(config), spent_s))
         return averaged
+
+    def _complete(self, folder: Path, config: RunConfig) -> bool:
+        """Whether a run has all its epochs, under this recipe and from these frames.
+
+        Raises:
+            RequestError: It is a run of another recipe or of other frames.
+        """
+        known = self._frames_file.is_file()
+        was = begun(folder, config, same_data=not known)
+        if was and known:
+            _ = self.corpora  # other frames are refused; a packed copy of the same will do
+        return was == config.train.epochs and (folder / "done.json").is_file()
+
+    @property
+    def _frames_file(self) -> Path:
+        return self.plan.runs / "frames.json"
 
     def _load(self, name: str, folder: Path, config: RunConfig) -> nn.Module:
         model = self.new_model(name, config)
         model.load_state_dict(load_file(folder / "weights.safetensors"))
-        return model.eval()
+        return model.to(self._device).eval()
 
     def seconds_left(self, names: Sequence[str]) -> float | None:
         """How long the rows named may still take, by multiply-adds and images, from those trained so far."""
-        work = sum(amount for amount, _ in self._spent)
-        if not work:
+        if not self._spent:
             return None
+        work = sum(self.shape(name).multiply_adds * images for name, images, _ in self._spent)
         ahead = 0.0
         for name in names:
             config = self.config(name)
             epochs = config.train.epochs + len(self.plan.rates) * self.plan.rate_epochs
             ahead += self.shape(name).multiply_adds * self._images(config) * epochs / config.train.epochs
-        return ahead * sum(seconds for _, seconds in self._spent) / work
+        return ahead * sum(seconds for *_, seconds in self._spent) / work
 
     # ------------------------------------------------------------ models and graphs
 
     def new_model(self, name: str, config: RunConfig) -> SegModel | PeerModel:
-        """A row's network with its first weights."""
+        """A row's network with its first weights, on the CPU."""
         if name not in PEERS:
-            return start_model(config, self._device, self._progress, fresh=True)
+            return start_model(config, torch.device("cpu"), self._progress, fresh=True)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         return build_peer(name, len(config.classes), seed=config.train.seed)
 
     def open(self, name: str) -> tuple[SegModel | PeerModel, bool]:
         """A row's network in eval mode, and whether its weights are trained; untrained ones are its first."""
-        score_here = self.finished(name)
-        config = self.config(name, **({"lr": score_here.rate} if score_here else {}))
+        found = self.finished(name)
+        config = self.config(name, **({"lr": found.rate} if found else {}))
         model = self.new_model(name, config)
-        if score_here is not None:
-            model.load_state_dict(load_file(self.folder(name) / "run" / "weights.safetensors"))
-        return model.eval(), score_here is not None
+        weights = self.folder(name) / "run" / "weights.safetensors"
+        trained = found is not None and weights.is_file()  # scores may have come from another machine without them
+        if trained:
+            model.load_state_dict(load_file(weights))
+        return model.eval(), trained
 
     def graph(self, name: str, model: SegModel | PeerModel) -> onnx.ModelProto:
         """The full graph of a row at network size: uint8 NHWC in, argmax uint8 out."""
@@ -306,38 +347,8 @@ class Rows:
         return msgspec.json.decode(file.read_bytes(), type=Shape)
 
 
-def _begun(folder: Path, config: RunConfig) -> int:
-    """How many epochs the run in a folder was to have; 0 where there is none. With a trapezoid they may grow.
-
-    Raises:
-        RequestError: It is a run of another recipe.
-    """
-    file = folder / "config.toml"
-    if not file.is_file():
-        return 0
-    found = load_config(file, RunConfig)
-    grown = config.train.schedule == "trapezoid" and found.train.epochs < config.train.epochs
-    was, now = (_plain(item, epochs=grown) for item in (found, config))
-    for table in was.keys() | now.keys():
-        if was.get(table) != now.get(table):
-            raise RequestError(
-                f"the run was made under another [{table}]",
-                value=folder,
-                allowed="the recipe that it was begun with",
-                fix="--runs ANOTHER_FOLDER",
-            )
-    return found.train.epochs
-
-
-def _plain(config: RunConfig, *, epochs: bool) -> dict[str, object]:
-    """The tables without what may differ: threads, when scores are taken, and epochs where asked for."""
-    train = msgspec.structs.replace(config.train, threads=0, validate_every=1)
-    train = msgspec.structs.replace(train, epochs=1) if epochs else train
-    return to_tables(msgspec.structs.replace(config, train=train, version=""))
-
-
 def spread_frames(rows: Rows, count: int) -> list[np.ndarray]:
     """Frames of the deciding split, evenly spaced: uint8 [H, W, 3] BGR at network size."""
     corpus = rows.corpora[1] if len(rows.corpora) > 1 else rows.corpora[0]
     places = np.unique(np.linspace(0, len(corpus) - 1, count, dtype=int))
-    return [np.ascontiguousarray(corpus.images[int(i)].permute(1, 2, 0).numpy()[:, :, ::-1]) for i in places]
+    return [np.ascontiguousarray(corpus.images[int(i)].permute(1, 2, 0).cpu().numpy()[:, :, ::-1]) for i in places]

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Silent
 from edgeseg.core.types import Classes
+from edgeseg.data import open_dataset, pack
 from edgeseg.export.parity import compare
 from edgeseg.model import InputConfig
 from edgeseg.train.loop import Trainer
 from edgeseg.train.supervised import supervised_parts
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("compare_models", "model_latency", "model_page", "model_rows", "peer_models")
+MODULES = ("compare_models", "model_latency", "model_page", "model_rows", "peer_models", "row_checks")
 SMALL = [
     *("--data", "street:seed=1,frames=16,size=64x96", "--epochs", "2", "--crop", "64x96", "--threads", "1"),
     *("--set", "data.split=train", "--set", "data.val_splits=['val']"),
@@ -53,8 +54,10 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     import model_page
     import model_rows
     import peer_models
+    import row_checks
 
-    found = dict(zip(MODULES, (compare_models, model_latency, model_page, model_rows, peer_models), strict=True))
+    modules = (compare_models, model_latency, model_page, model_rows, peer_models, row_checks)
+    found = dict(zip(MODULES, modules, strict=True))
     monkeypatch.setitem(peer_models.PEERS, "tiny", peer_models.Peer("torch", "a stand-in", TinyNet, factor=8))
     threads = torch.get_num_threads()
     yield found
@@ -151,8 +154,71 @@ def test_a_larger_budget_lengthens_a_finished_row(tools: dict[str, ModuleType], 
 
 def test_another_recipe_is_refused(tools: dict[str, ModuleType], tmp_path: Path) -> None:
     rows_of(tools, tmp_path).train("tiny")  # type: ignore[attr-defined]
-    with pytest.raises(RequestError, match="another \\[loss\\]"):
-        rows_of(tools, tmp_path, "--set", "loss.dice=0.5").train("tiny")  # type: ignore[attr-defined]
+    other = rows_of(tools, tmp_path, "--set", "loss.dice=0.5")
+    with pytest.raises(RequestError, match=r"another \[loss\].*dice 0.0, asked for 0.5"):
+        other.train("tiny")  # type: ignore[attr-defined]
+    out = ["--runs", str(tmp_path), "--out", str(tmp_path / "models.md"), "--rows", "tiny", "--stages", "page"]
+    with pytest.raises(SystemExit, match=r"another \[loss\]"):  # nor does the page show a recipe that was not trained
+        tools["compare_models"].main([*SMALL, *out, "--set", "loss.dice=0.5"])
+    tools["compare_models"].main([*SMALL, *out])
+
+
+def test_a_packed_copy_of_the_same_frames_will_do(
+    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street, copy = SMALL[1], tmp_path / "street.packed"
+    pack(copy, {split: open_dataset(street, split) for split in ("train", "val")})
+    packed = ["--data", f"packed:{copy}"]
+    first = rows_of(tools, tmp_path / "runs", *packed).train("tiny")  # type: ignore[attr-defined]
+    assert (tmp_path / "runs" / "tiny" / "run" / "frames").is_dir()  # export checks itself on them
+    monkeypatch.setattr(tools["model_rows"], "train_parts", lambda *_, **__: pytest.fail("trained again"))
+    assert rows_of(tools, tmp_path / "runs").train("tiny") == first  # type: ignore[attr-defined]
+    other = ["--data", street.replace("seed=1", "seed=2")]
+    for name in ("tiny", "edge-s"):  # a finished row and a new one
+        with pytest.raises(RequestError, match="other frames"):
+            rows_of(tools, tmp_path / "runs", *other).train(name)  # type: ignore[attr-defined]
+
+
+def test_scores_from_another_machine_do_without_their_weights(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    rows = rows_of(tools, tmp_path)
+    rows.train("tiny")  # type: ignore[attr-defined]
+    assert rows.open("tiny")[1]  # type: ignore[attr-defined]
+    (tmp_path / "tiny" / "run" / "weights.safetensors").unlink()
+    model, trained = rows.open("tiny")  # type: ignore[attr-defined]
+    assert not trained
+    first = rows.new_model("tiny", rows.config("tiny")).state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(first[name], value) for name, value in model.state_dict().items())
+    assert rows.train("tiny") == rows.finished("tiny")  # type: ignore[attr-defined]
+
+
+def test_the_device_and_what_it_is_called_are_in_the_page(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    page = run(tools, tmp_path, "--stages", "train", "page", "--only", "tiny", "--batch", "4", "--device", "cpu")
+    assert f"CPU, torch {torch.__version__}" in page
+    assert "in batches of 4" in page
+    # the page of rows that a GPU trained can be written where there is none
+    options = [*SMALL, "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "gpu.md"), "--rows", "tiny"]
+    gpu = ["--batch", "4", "--device", "cuda:9", "--compile"]
+    tools["compare_models"].main([*options, *gpu, "--stages", "page"])
+    assert "--batch 4 --crop 64x96 --threads 1 --device cuda:9 --compile" in (tmp_path / "gpu.md").read_text()
+    with pytest.raises(SystemExit, match="compare_models: error"):
+        tools["compare_models"].main([*options, *gpu, "--device", "tpu", "--stages", "train"])
+
+
+def test_what_cannot_be_compiled_runs_uncompiled(
+    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, tried = torch.compile, []
+
+    def refuse(_module: object, _inputs: object) -> object:
+        tried.append(1)
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch, "compile", lambda module: compiled(module, backend=refuse))
+    eager = rows_of(tools, tmp_path / "eager").train("tiny")  # type: ignore[attr-defined]
+    assert not tried
+    found = rows_of(tools, tmp_path / "compiled", "--compile").train("tiny")  # type: ignore[attr-defined]
+    assert tried
+    assert found.splits == eager.splits
 
 
 def test_every_row_learns_from_the_same_batches(tools: dict[str, ModuleType], tmp_path: Path) -> None:
