@@ -25,16 +25,18 @@ from pathlib import Path
 import torch
 from model_latency import last, measure
 from model_page import write_page
-from model_rows import FORMS, OURS, Plan, Rows
+from model_rows import FORMS, OURS, RECIPE, Plan, Rows
 from peer_models import PEERS, missing
 from rich.console import Console
 
 from edgeseg.cli.progress import LineProgress
 from edgeseg.cli.ui import parse_size
-from edgeseg.core.config import unknown_name
+from edgeseg.core.config import load_config, read_toml, unknown_name
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.progress import Progress
+from edgeseg.train.config import RecipeConfig
 from edgeseg.train.overrides import parse_overrides
+from edgeseg.train.request import Tables
 
 STAGES = ("train", "latency", "page")
 
@@ -102,7 +104,13 @@ def plan_of(options: argparse.Namespace) -> Plan:
         rates=rates,
         rate_epochs=options.rate_epochs,
         device=options.device if "train" in options.stages else "cpu",
+        recipe=_recipe(options.config) if options.config else RECIPE,
     )
+
+
+def _recipe(file: Path) -> Tables:
+    load_config(file, RecipeConfig)  # refuses what is no recipe
+    return {name: fields for name, fields in read_toml(file).items() if isinstance(fields, dict)}
 
 
 def command_of(options: argparse.Namespace) -> str:
@@ -110,6 +118,7 @@ def command_of(options: argparse.Namespace) -> str:
     kind = options.data.partition(":")[0]
     parts = ["python", "tools/compare_models.py", "--data", options.data if kind == "street" else f"{kind}:PATH"]
     parts += ["--runs", "DIR"]
+    parts += ["--config", options.config.as_posix()] if options.config else []
     named = ("epochs", "batch", "crop", "seed", "threads", "rates")
     parts += [text for name in named if getattr(options, name) for text in (f"--{name}", str(getattr(options, name)))]
     parts += ["--device", options.device] if options.device != "cpu" else []
@@ -143,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="rows to train")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="rows of the table; all by default")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--config", type=Path, help="recipe as TOML, as of edgeseg train, in place of the tool's own")
     parser.add_argument("--epochs", type=int, help="of each row")
     parser.add_argument("--batch", type=int, help="frames in a step")
     parser.add_argument("--crop", help="HEIGHTxWIDTH of the training crops")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from torch import nn
 from edgeseg.core import clock
 from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.config import load_config
+from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import Size, format_size
 from edgeseg.data import open_dataset
@@ -106,11 +107,12 @@ class Plan:
     Attributes:
         data: Data set specification.
         runs: Where the rows' folders lie.
-        overrides: Fields over `RECIPE`.
+        overrides: Fields over the recipe.
         names: Rows of the table.
         rates: Learning rates that each row tries; empty takes the recipe's.
         rate_epochs: Epochs of each trial.
         device: Where rows are trained and scored: `auto`, `cpu`, `cuda` or `cuda:N`.
+        recipe: Of every row; the splits of its [data] are `RECIPE`'s where it names none.
     """
 
     data: str
@@ -120,6 +122,7 @@ class Plan:
     rates: Sequence[float] = ()
     rate_epochs: int = 4
     device: str = "cpu"
+    recipe: Tables = field(default_factory=lambda: RECIPE)
 
 
 class Rows:
@@ -167,12 +170,16 @@ class Rows:
         return config if own else msgspec.structs.replace(config, model=stand_in)
 
     def _recipe(self, **train: object) -> RecipeConfig:
-        tables = {name: dict(fields) for name, fields in RECIPE.items()}
+        tables = {name: dict(fields) for name, fields in self.plan.recipe.items()}
+        tables["data"] = {**RECIPE["data"], **tables.get("data", {})}
         extra: Tables = {"train": train, "data": {"train": self.plan.data}}
         for source in (self.plan.overrides, extra):
             for table, fields in source.items():
                 tables.setdefault(table, {}).update(fields)
-        return load_config(None, RecipeConfig, tables)
+        recipe = load_config(None, RecipeConfig, tables)
+        if recipe.train.minutes:
+            raise RequestError("rows have equal epochs, not equal times", value="train.minutes", fix="--epochs N")
+        return recipe
 
     @property
     def names(self) -> list[str]:

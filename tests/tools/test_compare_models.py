@@ -20,6 +20,7 @@ from edgeseg.core.types import Classes
 from edgeseg.data import open_dataset, pack
 from edgeseg.export.parity import compare
 from edgeseg.model import InputConfig
+from edgeseg.train.config import LossConfig
 from edgeseg.train.loop import Trainer
 from edgeseg.train.supervised import supervised_parts
 
@@ -255,6 +256,26 @@ def test_a_peers_graph_gives_torchs_masks(tools: dict[str, ModuleType]) -> None:
     found = compare(model, InputConfig(), graph, [frame], Silent())
     assert found.agreement == 1
     assert found.logits_difference < 1e-5
+
+
+def test_a_recipe_of_edgeseg_train_takes_the_place_of_the_tools(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("[model]\naux_heads = 1\n[train]\nbatch = 4\nepochs = 9\n[loss]\ndice = 0.5\n")
+    rows = rows_of(tools, tmp_path, "--config", str(file))
+    config = rows.config("edge-s")  # type: ignore[attr-defined]
+    assert (config.model.aux_heads, config.train.batch, config.train.epochs) == (1, 4, 2)  # --epochs is over the file
+    assert config.loss == LossConfig(dice=0.5)  # nothing is left of the tool's own
+    assert config.data.val_splits == ("val",)
+    peer = rows.config("tiny")  # type: ignore[attr-defined]
+    assert (peer.train, peer.augment, peer.loss) == (config.train, config.augment, config.loss)
+    file.write_text("[loss]\ndise = 0.5\n")
+    with pytest.raises(RequestError, match="dise"):
+        rows_of(tools, tmp_path, "--config", str(file))
+
+
+def test_rows_cannot_have_equal_times(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="equal epochs"):
+        rows_of(tools, tmp_path, "--set", "train.minutes=1").config("tiny")  # type: ignore[attr-defined]
 
 
 def test_unknown_rows_are_refused_by_name(tools: dict[str, ModuleType], tmp_path: Path) -> None:
