@@ -3,7 +3,7 @@
     python tools/ablate.py --data camvid:PATH --runs RUNS [--jobs 5]   train what is missing, write the page
     python tools/ablate.py --data camvid:PATH --runs RUNS --only augment             … of one group
     python tools/ablate.py --data camvid:PATH --latency                              time the rows of timed groups
-    python tools/ablate.py --data camvid:PATH --page                                 only the page, from ablations.json
+    python tools/ablate.py --data camvid:PATH --runs RUNS --page                     only the page, from what there is
 
 Each row is trained and scored in a process of its own, `--jobs` of them side by side, in the table's order (with
 several, those that others start from or are taught by go first), and written down when it ends. A finished row is never
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,7 @@ class Study:
         Raises:
             KeyboardInterrupt: By Ctrl-C or SIGTERM; what is finished has been written down.
         """
-        self._take_over(jobs)
+        self.take_over(jobs)
         missing = [job for job in jobs if job.key not in self.results().rows]
         self._progress.say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them measured")
         self._runs.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,13 @@ class Study:
         pool = Pool(self._begin, end, width)
         pool.run(missing)
         return failed
+
+    def take_over(self, jobs: list[Job]) -> None:
+        """Write down what finished rows left in their folders unnoticed: on another machine, or after a kill."""
+        left = [job for job in jobs if job.key not in self.results().rows]
+        for job in left:
+            if self._result_file(job).is_file() and (self._runs / job.key / "done.json").is_file():
+                self._score(job)
 
     def time(self, jobs: list[Job], size: tuple[int, int], duration_s: float, machine: str) -> None:
         """Time the rows of the groups that ask for it, trained or not; the first is what the others are held against.
@@ -162,13 +170,6 @@ class Study:
         with self._log(job).open("a", encoding="utf-8") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
-    def _take_over(self, jobs: list[Job]) -> None:
-        """Write down what rows left that ended when nobody was there to do so."""
-        left = [job for job in jobs if job.key not in self.results().rows]
-        for job in left:
-            if self._result_file(job).is_file() and (self._runs / job.key / "done.json").is_file():
-                self._score(job)
-
     def _score(self, job: Job) -> str:
         """Write down what a row's process found; its score in words."""
         found = msgspec.json.decode(self._result_file(job).read_bytes(), type=Result)
@@ -180,6 +181,8 @@ class Study:
     def _failure(self, job: Job, code: int | None) -> str:
         if code is None:
             return "not begun, a row that it needs has failed"
+        if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
+            return "stopped"
         log = self._log(job)
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-5:])
         return f"failed with exit code {code}; the end of {log}:\n{tail}\n{job.id}"
@@ -201,7 +204,9 @@ def main() -> int:
         jobs = study.select(arguments.only, arguments.rows)
         if arguments.latency:
             study.time(jobs, parse_size(arguments.size), arguments.duration, arguments.machine)
-        elif not arguments.page:
+        elif arguments.page:
+            study.take_over(jobs)
+        else:
             failed = study.train(jobs, arguments.jobs)
         for file in [] if arguments.no_page else study.write():
             print(f"wrote {file}", file=sys.stderr)

@@ -64,8 +64,12 @@ def _head(findings: Findings) -> list[str]:
         "",
     ]
     lines += [table.text.strip(), ""] if table.text else []
-    devices = sorted({found.device for job in findings.jobs.values() if (found := findings.result(job))} - {""})
-    lines += [f"Trained and scored on {'; '.join(devices)}.", ""] if devices else []
+    results = [found for job in findings.jobs.values() if (found := findings.result(job))]
+    devices = sorted({found.device for found in results} - {""})
+    packed = (
+        ", of frames packed as JPEG by `edgeseg data pack`" if any(" packed:" in x.command for x in results) else ""
+    )
+    lines += [f"Trained and scored on {'; '.join(devices)}{packed}.", ""] if devices else []
     bound = noise.bound(max(1, len(noise.values)))
     if bound is None or noise.mean is None or noise.deviation is None:
         return [*lines, "**The noise** is not known yet: fewer than two seeds have been run."]

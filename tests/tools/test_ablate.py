@@ -251,17 +251,20 @@ def test_a_table_is_trained_once_goes_on_where_it_broke_and_becomes_a_page(
 
     # what is trained is not trained again, whether it has been scored and written down or not
     trained_ns = (runs / job.key / "done.json").stat().st_mtime_ns
-    for lost in (runs / "nothing", measured, measured, runs / f"{job.key}.result.json"):
-        lost.unlink(missing_ok=True)
+    for lost in ([], [measured], [measured, runs / f"{job.key}.result.json"]):
+        for file in lost:
+            file.unlink()
         assert ablate(tmp_path, monkeypatch, "--rows", "seeds/two", "--no-page") == 0
         assert (runs / job.key / "done.json").stat().st_mtime_ns == trained_ns
         assert read_results(measured).rows[job.key].scores == result.scores
+    measured.unlink()
+    assert ablate(tmp_path, monkeypatch, "--page") == 0  # of runs that were brought from elsewhere
+    assert read_results(measured).rows[job.key].scores == result.scores
     measured.unlink()
 
     # what broke goes on from its checkpoint: here its last step had been taken
     (runs / job.key / "done.json").unlink()
     (runs / f"{job.key}.log").unlink()
-    measured.unlink(missing_ok=True)
     assert ablate(tmp_path, monkeypatch, "--rows", "seeds/two") == 0
     assert read_results(measured).rows[job.key].scores == result.scores
     assert "loss" not in (runs / f"{job.key}.log").read_text(encoding="utf-8")
