@@ -20,25 +20,20 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from gpu_report import markdown
+from gpu_report import Check
 from gpu_subject import Subject, read_frames, torch_network
 
 from edgeseg.backend import device_of, get_builder, open_onnx
 from edgeseg.backend.nvidia.audit import audit, kernels_from_inspector
-from edgeseg.backend.nvidia.cuda import CudaDriver
 from edgeseg.backend.nvidia.loading import LoadedEngine
-from edgeseg.core.artefacts import write_bytes, write_text
 from edgeseg.core.clock import now_ns, wall_iso
 from edgeseg.core.device import fingerprint
-from edgeseg.core.errors import EdgesegError
 from edgeseg.core.metrics import series_ms
 from edgeseg.core.types import U8, EngineSpec, Precision
 from edgeseg.core.workspace import zoo_names
@@ -56,36 +51,6 @@ SMOKE_SIZE = (64, 96)
 STREET = "street:seed=3,frames=32"
 
 
-@dataclass
-class Check:
-    """The report in the making; `step` catches what a step raises."""
-
-    report: dict[str, Any]
-    failures: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def step(self, name: str, into: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """Run one step; what it finds goes under its name, an error too."""
-        found: dict[str, Any] = {}
-        (self.report if into is None else into)[name] = found
-        begin_ns = now_ns()
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        try:
-            yield found
-        except Exception as error:  # on hardware that nobody has seen, the other steps are worth having
-            text = str(error) if isinstance(error, EdgesegError) else f"{type(error).__name__}: {error}"
-            found["error"] = text
-            self.failures.append(f"{name}: {text}")
-            print(f"  failed: {text}", file=sys.stderr)
-        found["seconds"] = round((now_ns() - begin_ns) / 1e9, 3)
-
-    def bar(self, met: bool, text: str) -> bool:
-        """Note a bar that was missed."""
-        if not met:
-            self.failures.append(text)
-        return met
-
-
 # ---------------------------------------------------------------- smoke
 
 
@@ -93,13 +58,12 @@ def smoke(check: Check, backend: str, folder: Path) -> None:
     """Everything that must work before a long run is worth starting."""
     begin_ns = now_ns()
     with check.step("smoke") as found:
-        cuda = CudaDriver()
-        cuda.open()
+        builder = get_builder(backend)
+        cuda = open_cuda()
         info, memory = cuda.info, cuda.memory_bytes()
         cuda.close()
         found["gpu"] = {"name": info.name, "compute_capability": info.compute_capability, "cuda": info.driver}
         found["gpu"] |= {"integrated": info.integrated, "free_mb": memory[0] >> 20, "total_mb": memory[1] >> 20}
-        builder = get_builder(backend)
         found["runtime"] = f"{backend} {builder.version}"
         model = fix_frame_size(sample_model(norm="batch"), SMOKE_SIZE)
         variant = builder.variant  # type: ignore[attr-defined]
@@ -113,6 +77,15 @@ def smoke(check: Check, backend: str, folder: Path) -> None:
             found["ran"] = list(output.mask_nhw.shape)
         seconds = (now_ns() - begin_ns) / 1e9
         check.bar(seconds <= SMOKE_S, f"the smoke test took {seconds:.0f} s, allowed {SMOKE_S:.0f}")
+
+
+def open_cuda() -> Any:
+    """The driver's context; a driver's library that is not there is one line of the report, like everything else."""
+    from edgeseg.backend.nvidia.cuda import CudaDriver
+
+    cuda = CudaDriver()
+    cuda.open()
+    return cuda
 
 
 # ---------------------------------------------------------------- one precision
@@ -157,7 +130,8 @@ def check_precision(
                 text = f"int8 loses {found['drop_points']} points of mIoU, bar {INT8_DROP_POINTS}"
                 found["met"] = check.bar(found["drop_points"] <= INT8_DROP_POINTS, text)
     time_engine(check, subject, precision, plan, artefact, results)
-    soak(check, subject, plan, spec, results)
+    if "soak" not in subject.options.skip:
+        soak(check, subject, plan, spec, results)
 
 
 def agreement(runner: Any, exact: Any, frames: list[U8]) -> float:
@@ -204,8 +178,7 @@ def rule(seconds: float) -> WarmUpRule:
 def bare_loop(subject: Subject, precision: Precision, plan: Path) -> dict[str, float]:
     """Median host time of a graph launch and of the two copies, each waited for, with nothing around them."""
     height, width = subject.size
-    cuda = CudaDriver()
-    cuda.open()
+    cuda = open_cuda()
     engine = LoadedEngine(get_builder(subject.backend).api, plan)  # type: ignore[attr-defined]
     try:
         shapes = {"frame": (1, height, width, 3), "mask": (1, height, width)}
@@ -243,7 +216,7 @@ def bare_loop(subject: Subject, precision: Precision, plan: Path) -> dict[str, f
         cuda.close()
 
 
-def median_ms(cuda: CudaDriver, stream: int, work: Callable[[], None], loops: int) -> float:
+def median_ms(cuda: Any, stream: int, work: Callable[[], None], loops: int) -> float:
     samples = []
     for _ in range(loops):
         begin_ns = now_ns()
@@ -361,8 +334,10 @@ def check_model(check: Check, subject: Subject) -> None:
     for precision in subject.options.precisions:
         check_precision(check, subject, precision, results["engines"].setdefault(precision, {}), reference)
     compare_precisions(check, subject, results)
-    check_implicit(check, subject, results)
-    time_torch(check, subject, results)
+    if "implicit" not in subject.options.skip:
+        check_implicit(check, subject, results)
+    if "torch" not in subject.options.skip:
+        time_torch(check, subject, results)
 
 
 def arguments() -> argparse.Namespace:
@@ -378,6 +353,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each timing")
     parser.add_argument("--loops", type=int, default=1000, help="of the bare loop")
     parser.add_argument("--soak", type=int, default=10_000, help="frames")
+    parser.add_argument(
+        "--skip", nargs="+", choices=["soak", "implicit", "torch"], default=[], help="steps to leave out"
+    )
+    parser.add_argument("--note", help="said at the top of the report: that the GPU was shared with a training, say")
     parser.add_argument("--smoke-only", action="store_true")
     return parser.parse_args()
 
@@ -385,7 +364,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     height, width = (int(side) for side in options.size.split("x"))
-    check = Check({"created": wall_iso(), "command": " ".join(["tools/gpu_check.py", *sys.argv[1:]]), "models": {}})
+    check = Check(options.out, {"created": wall_iso(), "command": " ".join(["tools/gpu_check.py", *sys.argv[1:]])})
+    check.report |= {"note": options.note} if options.note else {}
     with check.step("machine") as machine:
         machine.update(msgspec.to_builtins(fingerprint()))
         machine.update(msgspec.to_builtins(device_of(get_builder(options.backend), fingerprint())))
@@ -399,11 +379,7 @@ def main() -> int:
                 scratch = folder / str(number)
                 scratch.mkdir()
                 check_model(check, Subject(model, options.backend, (height, width), frames, options, scratch))
-    check.report["failures"] = check.failures
-    encoded = msgspec.json.encode(check.report, enc_hook=str)
-    write_bytes(options.out / "gpu_check.json", msgspec.json.format(encoded, indent=2) + b"\n")
-    write_text(options.out / "gpu_check.md", markdown(check.report, check.failures))
-    print((options.out / "gpu_check.md").read_text(), file=sys.stderr)
+    print(check.finish(), file=sys.stderr)
     return 1 if check.failures else 0
 
 

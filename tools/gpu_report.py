@@ -1,8 +1,19 @@
-"""The markdown page of gpu_check.py."""
+"""The report of gpu_check.py: filled step by step, on disk after each, as JSON and as a page for people."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from edgeseg.core.artefacts import write_bytes, write_text
+from edgeseg.core.clock import now_ns
+from edgeseg.core.errors import EdgesegError
 
 HEAD = (
     *("precision", "agreement", "mIoU", "INT8 share", "engine p50", "p99", "no graph p50", "p99"),
@@ -10,10 +21,77 @@ HEAD = (
 )
 
 
+@dataclass
+class Check:
+    """The report in the making; `step` catches what a step raises.
+
+    A session on a lent machine may end at any moment: the files are written before and after each step, and name the
+    step that never ended.
+
+    Attributes:
+        out: Folder of gpu_check.json and gpu_check.md.
+        report: What is known so far.
+        failures: Steps that failed and bars that were missed.
+    """
+
+    out: Path
+    report: dict[str, Any]
+    failures: list[str] = field(default_factory=list)
+    _running: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.report |= {"models": {}, "simulated": False}
+
+    @contextmanager
+    def step(self, name: str, into: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Run one step; what it finds goes under its name, an error too."""
+        found: dict[str, Any] = {}
+        (self.report if into is None else into)[name] = found
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        self._running.append(name)
+        self.save()
+        begin_ns = now_ns()
+        try:
+            yield found
+        except Exception as error:  # on hardware that nobody has seen, the other steps are worth having
+            text = str(error) if isinstance(error, EdgesegError) else f"{type(error).__name__}: {error}"
+            found["error"] = text
+            self.failures.append(f"{name}: {text}")
+            print(f"  failed: {text}", file=sys.stderr)
+        found["seconds"] = round((now_ns() - begin_ns) / 1e9, 3)
+        self._running.pop()
+        self.save()
+
+    def bar(self, met: bool, text: str) -> bool:
+        """Note a bar that was missed."""
+        if not met:
+            self.failures.append(text)
+        return met
+
+    def save(self) -> str:
+        """Write both files as things stand; returns the page."""
+        self.report |= {"failures": self.failures, "unfinished": " / ".join(self._running) or "between two steps"}
+        return self._write()
+
+    def finish(self) -> str:
+        """Write both files for good; returns the page."""
+        self.report |= {"failures": self.failures}
+        self.report.pop("unfinished", None)
+        return self._write()
+
+    def _write(self) -> str:
+        encoded = msgspec.json.encode(self.report, enc_hook=str)
+        write_bytes(self.out / "gpu_check.json", msgspec.json.format(encoded, indent=2) + b"\n")
+        page = markdown(self.report, self.failures)
+        write_text(self.out / "gpu_check.md", page)
+        return page
+
+
 def markdown(report: dict[str, Any], failures: list[str]) -> str:
     """The report of gpu_check.py for people; times in milliseconds."""
-    smoke, machine = report.get("smoke", {}), report["machine"]
+    smoke, machine = report.get("smoke", {}), report.get("machine", {})
     lines = ["# GPU check", "", f"{report['created']}, `{report['command']}`", ""]
+    lines += [f"**{report['note']}**", ""] if "note" in report else []
     lines += [f"GPU: {smoke.get('gpu', smoke.get('error', 'unknown'))}", ""]
     lines += [f"Runtime: {smoke.get('runtime', 'unknown')}; machine: {machine.get('cpu', 'unknown')}", ""]
     if report["simulated"]:
@@ -22,7 +100,11 @@ def markdown(report: dict[str, Any], failures: list[str]) -> str:
         lines += [f"## {name}", "", "| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
         lines += ["| " + " | ".join(row(precision, found)) + " |" for precision, found in results["engines"].items()]
         lines += ["", *comparisons(results), ""]
-    lines += ["Missed or failed:" if failures else "Every step ran and met its bar."]
+    if "unfinished" in report:
+        lines += [f"**Ended early, in: {report['unfinished']}.**", ""]
+        lines += ["Missed or failed until then:" if failures else "Every step until then met its bar."]
+    else:
+        lines += ["Missed or failed:" if failures else "Every step ran and met its bar."]
     return "\n".join([*lines, *(f"- {text}" for text in failures)]) + "\n"
 
 

@@ -100,6 +100,53 @@ def test_the_smoke_comes_first_and_its_failure_ends_it(tmp_path: Path, environme
     assert words in page
 
 
+def test_a_driver_that_is_not_there_is_one_line_of_the_report(tmp_path: Path) -> None:
+    """pycuda links to the driver's library: without it the import itself fails, before there is a report."""
+    package = tmp_path / "first" / "pycuda"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    words = "libcuda.so.1: cannot open shared object file"
+    (package / "driver.py").write_text(f"raise ImportError({words!r})\n")
+    path = os.pathsep.join([str(package.parent), str(SIMULATED), str(ROOT)])
+    code, report, page = run(tmp_path, "--smoke-only", PYTHONPATH=path)
+    assert code == 1
+    assert [words in failure for failure in report["failures"]] == [True]
+    assert words in page
+
+
+def test_what_ends_in_the_middle_leaves_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lent machine goes back when its time is up, in whatever step the check is then."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from gpu_report import Check
+
+    check = Check(tmp_path / "out", {"created": "now", "command": "gpu_check.py", "note": "shared GPU"})
+    with check.step("smoke") as found:
+        found["runtime"] = "tensorrt 8.6.1"
+    results: dict[str, Any] = {}
+    check.report["models"]["zoo:edge-s"] = {"engines": {"int8": results}}
+    with pytest.raises(KeyboardInterrupt), check.step("implicit") as found, check.step("entropy", found):
+        raise KeyboardInterrupt
+    report = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
+    page = (tmp_path / "out" / "gpu_check.md").read_text()
+    assert report["smoke"]["runtime"] == "tensorrt 8.6.1"
+    assert report["unfinished"] == "implicit / entropy"
+    assert "Ended early, in: implicit / entropy" in page
+    assert "**shared GPU**" in page
+    assert "Ended early" not in check.finish()
+    assert "unfinished" not in json.loads((tmp_path / "out" / "gpu_check.json").read_text())
+
+
+def test_steps_are_left_out_on_request(tmp_path: Path) -> None:
+    """Minutes on a lent machine are few, and a soak beside a training would measure the training's memory."""
+    _, report, page = run(tmp_path, "--precisions", "int8", "--skip", "soak", "implicit", "--note", "beside a training")
+    (results,) = report["models"].values()
+    assert "soak" not in results["engines"]["int8"]
+    assert "implicit" not in results
+    assert results["engines"]["int8"]["agreement"]["pixels"] == 1.0
+    assert report["note"] == "beside a training"
+    assert "**beside a training**" in page
+
+
 KIT = ("msgspec", "click", "rich", "onnx", "onnxruntime", "cv2", "PIL", "numpy", "pycuda", "cuda", "tensorrt")
 """What a GPU machine without a network gets; docs/nvidia.md names the packages."""
 
