@@ -73,9 +73,9 @@ class Roofline(msgspec.Struct, frozen=True, kw_only=True):
     measured_ms: float | None
     peaks: Peaks
 
-    def distance(self, engine_p50_ms: float) -> float:
-        """How many times the limit an engine takes."""
-        return engine_p50_ms / self.limit_ms
+    def distance(self, engine_p50_ms: float) -> float | None:
+        """How many times the limit an engine takes; None where the runtime named no layer of the model."""
+        return engine_p50_ms / self.limit_ms if self.limit_ms > 0 else None
 
 
 class _Group:

@@ -112,8 +112,11 @@ def _inside_lines(result: BenchResult) -> list[str]:
     lines = []
     roof, p50 = result.roofline, result.engine_ms.p50
     if roof is not None and p50 is not None:
+        times = roof.distance(p50)
         lines.append(
-            f"roofline: physical limit {roof.limit_ms:.2f} ms, the engine takes {roof.distance(p50):.1f} times that "
+            "roofline: the runtime named no layer of the model, so nothing was placed under the roof"
+            if times is None
+            else f"roofline: physical limit {roof.limit_ms:.2f} ms, the engine takes {times:.1f} times that "
             f"({roof.peaks.origin})"
         )
     lines += [

@@ -1,11 +1,18 @@
+import msgspec
 import pytest
 
 from edgeseg.backend.profiling import LayerTime
+from edgeseg.bench import run_bench
 from edgeseg.bench.peaks import Peaks
+from edgeseg.bench.report import write_report
+from edgeseg.bench.request import BenchRequest
 from edgeseg.bench.roofline import predict, roofline
+from edgeseg.bench.table import summary_lines
 from edgeseg.graph import fix_frame_size
 from edgeseg.graph.costs import cost
 from edgeseg.graph.sample import sample_model
+
+from .support import null_target
 
 MODEL = fix_frame_size(sample_model(), (48, 64))
 COSTS = {layer.name: layer for layer in cost(MODEL)}
@@ -91,3 +98,14 @@ def test_a_prediction_holds_the_whole_network():
     assert roof.measured_ms is None
     assert sum(item.macs for item in roof.rows) == sum(layer.macs for layer in COSTS.values())
     assert predict(MODEL, "int8", PEAKS).limit_ms < roof.limit_ms
+
+
+def test_where_no_layer_has_a_name_of_the_model_nothing_is_divided(tmp_path):
+    """A profiler that names its kernels alone: the limit is 0, and the summary and the page divided by it."""
+    roof = roofline(MODEL, [timed("kernel", ms=3, moves=True)], PEAKS)
+    assert roof.distance(1.0) is None
+    result = run_bench(BenchRequest(duration_s=0.2, rate_hz=60), null_target(), samples_file=tmp_path / "s.npz")
+    result = msgspec.structs.replace(result, roofline=roof)
+    assert any("named no layer" in line for line in summary_lines(result))
+    write_report(tmp_path / "r.html", result, tmp_path / "s.npz")
+    assert "limits is 0.00 ms." in (tmp_path / "r.html").read_text()

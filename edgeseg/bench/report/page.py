@@ -148,7 +148,8 @@ def _inside(result: BenchResult) -> list[str]:
     if roof is None:
         return []
     p50 = result.engine_ms.p50
-    far = f", {roof.distance(p50):.1f} times less than the engine takes" if p50 else ""
+    times = roof.distance(p50) if p50 else None
+    far = f", {times:.1f} times less than the engine takes" if times is not None else ""
     columns, rows = layer_table(result, most=len(roof.rows))
     roofs = ", ".join(f"{size >> 10} KiB {value / 1e9:.1f}" for size, value in sorted(roof.peaks.bytes_per_s.items()))
     return [
