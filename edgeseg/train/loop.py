@@ -71,6 +71,8 @@ class Trainer:
         synchronise_norms(model, self._world)
         shared = share_out(parts.wrap(model), self._world, config.batch)
         self._forward = torch.compile(shared) if config.compile else shared
+        # the loss is a hundred small operators a head: on a GPU their launches take longer than they do
+        self._objective = torch.compile(parts.objective) if config.compile else parts.objective
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._steps = steps_per_epoch(len(parts.feed), config.batch)
         self._saved_ns = self._start_ns = clock.now_ns()
@@ -162,13 +164,13 @@ class Trainer:
         self._model.train()
         with self._autocast:
             outputs = self._forward(inputs)
-        loss = self._parts.objective(inputs, outputs, targets)
+        loss = self._objective(inputs, outputs, targets)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if config.clip_norm:
             nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_norm)
         self._optimiser.step()
-        self._averaged.update(self._model, number)
+        self._averaged.update(number)
         self._loss_sum += loss.detach()
 
     def _fit(self, progress: Progress, elapsed_s: float) -> None:

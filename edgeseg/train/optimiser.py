@@ -54,7 +54,7 @@ class AveragedModel:
     """The exponential moving average of a model (Polyak averaging), batch statistics included: what a run gives.
 
     Args:
-        model: Its present state is the first average.
+        model: What is averaged; its present state is the first average.
         decay: Decay once warm; after `t` steps at most (1 + t) / (10 + t).
 
     Attributes:
@@ -64,13 +64,21 @@ class AveragedModel:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
         self._decay = decay
+        self._follows(model)
 
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the model after optimiser step `step` (from 0)."""
-        keep = min(self._decay, (1 + step) / (10 + step))
+    def _follows(self, model: nn.Module) -> None:
+        # looked up once: a state_dict makes a new tensor object for every entry, which at every step takes longer than
+        # the average itself; training and loading a checkpoint both write into the tensors that are there
         average, present = self.module.state_dict(), model.state_dict()
         floats = [name for name, tensor in average.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([average[name] for name in floats], [present[name] for name in floats], 1 - keep)
-        for name in average.keys() - set(floats):
-            average[name].copy_(present[name])
+        counters = [name for name in average if name not in set(floats)]
+        self._floats = [average[name] for name in floats], [present[name] for name in floats]
+        self._counters = [average[name] for name in counters], [present[name] for name in counters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the model after optimiser step `step` (from 0)."""
+        keep = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(*self._floats, 1 - keep)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)

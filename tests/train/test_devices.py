@@ -94,7 +94,8 @@ def test_the_average_and_a_validation_stay_on_their_device(on_gpu: Any) -> None:
     model = build(on_gpu, preset("edge-s"))
     average = AveragedModel.__new__(AveragedModel)
     average.module, average._decay = build(on_gpu, preset("edge-s")).eval().requires_grad_(False), 0.99
-    average.update(model, 3)
+    average._follows(model)
+    average.update(3)
     with torch.no_grad():
         mask = predict(average.module, corpus().images[0], 4, INPUT)
     assert (mask.device, mask.dtype) == (GPU, torch.uint8)

@@ -52,7 +52,7 @@ def test_the_average_follows_the_formula_and_copies_counters() -> None:
         with torch.no_grad():
             model[0].weight += 0.1
             model[1].num_batches_tracked += 1
-        averaged.update(model, step)
+        averaged.update(step)
         keep = min(0.9, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * model[0].weight.detach()
     torch.testing.assert_close(averaged.module[0].weight, expected)
