@@ -11,11 +11,15 @@ over `--splits` together; flicker is what masks of still pixels change from fram
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
 import msgspec
@@ -23,10 +27,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import openvino as ov
-from quantizer_report import Row, markdown, write_between_marks
+from quantizer_peers import PEERS
+from quantizer_report import Row, load_row, markdown, save_row, write_between_marks
 
 from edgeseg.backend import get_builder
 from edgeseg.backend.openvino import compile_model, count_layers, read_model
+from edgeseg.core.errors import EdgesegError, RequestError
 from edgeseg.core.metrics import Confusion
 from edgeseg.core.resize import Resizer
 from edgeseg.core.types import U8, EngineSpec, Runner, Sample
@@ -53,19 +59,45 @@ from edgeseg.sinks.flicker import Flicker
 from edgeseg.sources import open_source
 
 _OPENVINO_FORMS = Forms(tail="phases", layer_norm="parts", pad="pixels")
+_INTEGERS = "openvino int8 + bf16"
+_SAME = ("data", "splits", "every", "count", "drive", "drive_frames")  # arguments that scores depend on
 
 Masks = Callable[[U8], U8]
 
 
 def main() -> None:
     arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="edgeseg-compare-") as folder:
-        comparison = Comparison(arguments, Path(folder))
-        comparison.run()
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeseg-compare-") as folder:
+            scratch: Path = arguments.work or Path(folder)
+            scratch.mkdir(parents=True, exist_ok=True)
+            comparison = Comparison(arguments, scratch)
+            comparison.run()
+    except EdgesegError as error:
+        sys.exit(f"compare_quantizers: error: {error}")
     text = markdown(comparison.rows, comparison.meta.classes.names, comparison.caption(), comparison.notes)
     if arguments.out:
-        write_between_marks(arguments.out, text)
+        write_between_marks(arguments.out, text, arguments.mark)
     sys.stdout.write(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One thing that is compared.
+
+    Attributes:
+        name: In the tables.
+        executor: What runs it, for people.
+        backend: Its backend, which is timed; empty for ONNX Runtime with nothing fused, which is not.
+        precision: As the backend is asked for it.
+        make: The graph, or the file of one that OpenVINO reads.
+    """
+
+    name: str
+    executor: str
+    backend: str
+    precision: str
+    make: Callable[[], onnx.ModelProto | Path]
 
 
 @dataclass
@@ -88,33 +120,77 @@ class Comparison:
         self.meta: ModelMeta = read_meta(self.model)
         self.size = self.samples[0].image_hwc.shape[0], self.samples[0].image_hwc.shape[1]
         self.static = self._static(self.model)
+        self.ranges = self._ranges()
+        self.spec = EngineSpec(frame_size=self.size, classes=self.meta.classes)
 
     def run(self) -> None:
-        """Build, score, time."""
-        ranges = self._ranges()
-        frames = self._frames()
-        engines, graphs = self._ours(ranges)
-        for name, made in self._peers(frames).items():
-            if isinstance(made, Path):
-                engines[name] = ("openvino int8 + bf16", made, "int8")
-            else:
-                graphs[name] = ("onnxruntime", made, False)
-        spec = EngineSpec(frame_size=self.size, classes=self.meta.classes)
+        """Build, score, time; what the work folder holds is taken as it is."""
+        self._claim()
         runners: dict[str, Runner] = {}
-        drive = self._drive()
-        for name, (executor, graph, precision) in engines.items():
-            runner, share = _engine(graph, spec, precision, self.scratch / name.replace(" ", "_"))
-            runners[name] = runner
-            with runner:
-                self.rows.append(self._row(name, executor, _through(runner), drive))
-            self.rows[-1].int8_share = share
-        for name, (executor, model, exact) in graphs.items():
-            self.rows.append(self._row(name, executor, _session(model, exact), ()))
+        for subject in [*self._ours(), *self._peers()]:
+            folder = self.scratch / subject.name.replace(" ", "_").replace(",", "")
+            try:
+                runner = self._one(subject, folder)
+            except ImportError as error:
+                self.notes.append(f"{subject.name} is not installed here ({error.name})")
+            except Exception as error:  # a peer that fails on this graph is a finding, not the end of the comparison
+                if subject.name not in PEERS:
+                    raise
+                self.notes.append(f"{subject.name} failed: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
+            else:
+                if runner is not None:
+                    runners[subject.name] = runner
         if self.arguments.seconds:
-            timed = compare_runners(runners, frames[:8], duration_s=self.arguments.seconds)
+            timed = compare_runners(runners, self.frames[:8], duration_s=self.arguments.seconds)
             for row in self.rows:
                 if row.name in runners:
                     row.p50_ms = float(np.median(timed.samples[row.name].engine_ns)) / 1e6
+                    row.of_bf16, row.of_f32 = timed.ratio(row.name, "BF16"), timed.ratio(row.name, "FP32")
+
+    def _one(self, subject: Subject, folder: Path) -> Runner | None:
+        """Make and score one subject; a runner where it is timed."""
+        folder.mkdir(exist_ok=True)
+        runner, share = self._runner(subject, folder) if subject.backend else (None, None)
+        kept = folder / "row.npz"
+        if kept.exists():
+            row = load_row(kept, subject.name, subject.executor)
+        else:
+            row = self._scored(subject, runner)
+            save_row(kept, row)
+        row.int8_share = share
+        self.rows.append(row)
+        return runner
+
+    def _scored(self, subject: Subject, runner: Runner | None) -> Row:
+        if runner is not None:
+            with runner:
+                return self._row(subject, _through(runner), self.drive)
+        made = subject.make()
+        assert isinstance(made, onnx.ModelProto)
+        return self._row(subject, _session(made), ())
+
+    def _runner(self, subject: Subject, folder: Path) -> tuple[Runner, float | None]:
+        file = folder / "model.onnx"
+        if not file.exists() and not file.with_suffix(".xml").exists():
+            made = subject.make()
+            if isinstance(made, Path):
+                for suffix in (".bin", ".xml"):
+                    shutil.copyfile(made.with_suffix(suffix), file.with_suffix(suffix))
+            else:
+                save_model(file, made)
+        return _engine(file if file.exists() else file.with_suffix(".xml"), self.spec, subject)
+
+    def _claim(self) -> None:
+        """Refuse a work folder of another comparison."""
+        told = {
+            "weights": self.meta.weights_sha256,
+            "ranges": hashlib.sha256(msgspec.json.encode(self.ranges)).hexdigest(),
+            **{name: str(getattr(self.arguments, name)) for name in _SAME},
+        }
+        file = self.scratch / "comparison.json"
+        if file.exists() and json.loads(file.read_text()) != told:
+            raise RequestError("a comparison of something else", value=file, fix="another --work")
+        file.write_text(json.dumps(told))
 
     def caption(self) -> str:
         """What was compared, on what."""
@@ -141,48 +217,64 @@ class Comparison:
             self._origin = "as shipped" if self.arguments.ranges is None else f"of {Path(shipped).name}"
             return load_ranges(Path(shipped), weights_sha256=self.meta.weights_sha256)
         self._origin = f"of {self.arguments.count} frames of train"
-        return calibrate(self.model, open_pool(self.arguments.data), count=self.arguments.count)
+        return self._calibrated(prepare=True)
 
-    def _frames(self) -> list[U8]:
+    @cached_property
+    def frames(self) -> list[U8]:
+        """Frames that peers calibrate on."""
         pool = open_pool(self.arguments.data)
         return [f.image_hwc.copy() for f in pool.read(choose_frames(pool, self.arguments.count).indices)]
 
-    def _ours(self, ranges: Ranges) -> tuple[dict[str, tuple[str, onnx.ModelProto | Path, str]], _Graphs]:
-        even = equalised(self.static, ranges)
+    def _ours(self) -> Iterator[Subject]:
         formed = apply_forms(self.static, _OPENVINO_FORMS)
-        engines: dict[str, tuple[str, onnx.ModelProto | Path, str]] = {
-            "FP32": ("openvino f32", formed, "fp32"),
-            "BF16": ("openvino bf16", formed, "bf16"),
-            "edgeseg INT8, cpu": (
-                "openvino int8 + bf16",
-                quantize(apply_forms(even, _OPENVINO_FORMS), ranges, CPU),
-                "int8",
-            ),
-        }
+        even = equalised(self.static, self.ranges)
+        yield Subject(name="FP32", executor="openvino f32", backend="openvino", precision="fp32", make=lambda: formed)
+        yield Subject(name="BF16", executor="openvino bf16", backend="openvino", precision="bf16", make=lambda: formed)
+        yield Subject(
+            name="edgeseg INT8, cpu",
+            executor=_INTEGERS,
+            backend="openvino",
+            precision="int8",
+            make=lambda: quantize(apply_forms(even, _OPENVINO_FORMS), self.ranges, CPU),
+        )
         if self.arguments.plain:
-            plain = calibrate(self.model, open_pool(self.arguments.data), count=self.arguments.count, prepare=False)
-            engines["the same, as is"] = ("openvino int8 + bf16", quantize(formed, plain, CPU), "int8")
-        graphs: _Graphs = {
-            name: ("onnxruntime, nothing fused", made, True)
-            for name, made in {
-                "edgeseg INT8, weak": make_variant(quantize(even, ranges, NVIDIA), "weak"),
-                "edgeseg INT8, typed": make_variant(quantize(even, ranges, NVIDIA_TYPED), "typed", "fp16"),
-            }.items()
-        }
-        return engines, graphs
+            yield Subject(
+                name="the same, as is",
+                executor=_INTEGERS,
+                backend="openvino",
+                precision="int8",
+                make=lambda: quantize(formed, self._calibrated(prepare=False), CPU),
+            )
+        for name, make in {
+            "weak": lambda: make_variant(quantize(even, self.ranges, NVIDIA), "weak"),
+            "typed": lambda: make_variant(quantize(even, self.ranges, NVIDIA_TYPED), "typed", "fp16"),
+        }.items():
+            yield Subject(
+                name=f"edgeseg INT8, {name}",
+                executor="onnxruntime, nothing fused",
+                backend="",
+                precision="int8",
+                make=make,
+            )
 
-    def _peers(self, frames: Sequence[U8]) -> dict[str, onnx.ModelProto | Path]:
-        found: dict[str, onnx.ModelProto | Path] = {}
+    def _peers(self) -> Iterator[Subject]:
         for name in filter(None, self.arguments.peers.split(",")):
-            try:
-                found[name] = _PEERS[name](self.static, frames, self.scratch)
-            except ImportError as error:
-                self.notes.append(f"{name} is not installed here ({error.name})")
-            except Exception as error:  # a peer that fails on this graph is a finding, not the end of the comparison
-                self.notes.append(f"{name} failed: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
-        return found
+            own = name == "NNCF"
+            yield Subject(
+                name=name,
+                executor=_INTEGERS if own else "onnxruntime",
+                backend="openvino" if own else "onnxruntime",
+                precision="int8",
+                make=partial(PEERS[name], self.static, self.frames, self.scratch),
+            )
 
-    def _drive(self) -> list[U8]:
+    def _calibrated(self, *, prepare: bool) -> Ranges:
+        pool = open_pool(self.arguments.data)
+        return calibrate(self.model, pool, count=self.arguments.count, prepare=prepare)
+
+    @cached_property
+    def drive(self) -> list[U8]:
+        """Frames that flicker is measured on."""
         if not self.arguments.drive:
             return []
         frames: list[U8] = []
@@ -198,7 +290,7 @@ class Comparison:
             source.close()
         return frames
 
-    def _row(self, name: str, executor: str, masks: Masks, drive: Sequence[U8]) -> Row:
+    def _row(self, subject: Subject, masks: Masks, drive: Sequence[U8]) -> Row:
         made = [masks(sample.image_hwc) for sample in self.samples]
         counts = []
         for sample, mask in zip(self.samples, made, strict=True):
@@ -208,83 +300,31 @@ class Comparison:
         flicker = Flicker()
         for number, frame in enumerate(drive):
             flicker.add(number, frame, masks(frame))
-        sys.stderr.write(f"{name}: done\n")
-        return Row(name, executor, np.stack(counts), made, flicker=flicker.share)
-
-
-_Graphs = dict[str, tuple[str, onnx.ModelProto, bool]]
-
-
-# ---------------------------------------------------------------- peers
-
-
-def _ort_static(static: onnx.ModelProto, frames: Sequence[U8], scratch: Path) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rest = iter(frames)
-
-        def get_next(self) -> dict[str, U8] | None:
-            frame = next(self.rest, None)
-            return None if frame is None else {"frame": frame[None]}
-
-    save_model(scratch / "peer.onnx", static)
-    quantize_static(scratch / "peer.onnx", scratch / "ort.onnx", Reader())
-    return onnx.load(scratch / "ort.onnx")
-
-
-def _nncf(static: onnx.ModelProto, frames: Sequence[U8], scratch: Path) -> Path:
-    import nncf
-    import openvino as ov
-
-    save_model(scratch / "nncf.onnx", static)
-    data = nncf.Dataset(list(frames), lambda frame: {"frame": frame[None]})
-    made = nncf.quantize(ov.Core().read_model(str(scratch / "nncf.onnx")), data, subset_size=len(frames))
-    ov.save_model(made, str(scratch / "nncf.xml"), compress_to_fp16=False)
-    return scratch / "nncf.xml"
-
-
-def _modelopt(static: onnx.ModelProto, frames: Sequence[U8], scratch: Path) -> onnx.ModelProto:
-    from modelopt.onnx.quantization import quantize as modelopt_quantize
-
-    save_model(scratch / "mo.onnx", static)
-    modelopt_quantize(
-        str(scratch / "mo.onnx"),
-        quantize_mode="int8",
-        calibration_data={"frame": np.stack(frames)},
-        calibration_method="entropy",
-        calibration_eps=["cpu"],
-        high_precision_dtype="fp32",
-        output_path=str(scratch / "mo.int8.onnx"),
-    )
-    return onnx.load(scratch / "mo.int8.onnx")
-
-
-_PEERS: Mapping[str, Callable[[onnx.ModelProto, Sequence[U8], Path], onnx.ModelProto | Path]] = {
-    "onnxruntime quantize_static": _ort_static,
-    "NNCF": _nncf,
-    "nvidia-modelopt": _modelopt,
-}
+        sys.stderr.write(f"{subject.name}: done\n")
+        return Row(subject.name, subject.executor, np.stack(counts), made, flicker=flicker.share)
 
 
 # ---------------------------------------------------------------- execution
 
 
-def _engine(graph: onnx.ModelProto | Path, spec: EngineSpec, precision: str, folder: Path) -> tuple[Runner, float]:
-    folder.mkdir()
-    builder = get_builder("openvino")
+def _engine(file: Path, spec: EngineSpec, subject: Subject) -> tuple[Runner, float | None]:
+    """A runner of a model, and the share of its layers that compute in integers, where that is told."""
+    builder = get_builder(subject.backend)
+    own = msgspec.structs.replace(spec, precision=subject.precision)
+    if subject.backend != "openvino":
+        return builder.open(file, own), None
     bf16 = "bf16" in builder.precisions
-    own = msgspec.structs.replace(
-        spec, precision=precision, options={"float_precision": "bf16"} if precision == "int8" and bf16 else {}
-    )
-    if isinstance(graph, Path):
+    if subject.precision == "int8" and bf16:
+        own = msgspec.structs.replace(own, options={"float_precision": "bf16"})
+    if file.suffix == ".xml":
         core = ov.Core()
-        layers = count_layers(compile_model(core, read_model(core, graph), hint="bf16" if bf16 else "fp32"))
-        return builder.open(graph, own), layers.get("int8", 0) / sum(layers.values())
-    save_model(folder / "model.onnx", graph)
-    built = builder.build(folder / "model.onnx", folder, own)
-    return builder.open(folder / built.file, own), built.layers.get("int8", 0) / sum(built.layers.values())
+        layers: Mapping[str, int] = count_layers(
+            compile_model(core, read_model(core, file), hint="bf16" if bf16 else "fp32")
+        )
+    else:
+        built = builder.build(file, file.parent, own)
+        file, layers = file.parent / built.file, built.layers
+    return builder.open(file, own), layers.get("int8", 0) / sum(layers.values())
 
 
 def _through(runner: Runner) -> Masks:
@@ -295,11 +335,10 @@ def _through(runner: Runner) -> Masks:
     return masks
 
 
-def _session(graph: onnx.ModelProto, exact: bool) -> Masks:
+def _session(graph: onnx.ModelProto) -> Masks:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if exact:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda frame: session.run(["mask"], {"frame": frame[None]})[0][0]
 
@@ -313,13 +352,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take every Nth frame of the splits")
     parser.add_argument("--seconds", type=float, default=12.0, help="length of the timing run; 0 for none")
     parser.add_argument("--ranges", help="range file of the model, instead of those that it ships")
-    parser.add_argument("--peers", default=",".join(_PEERS), help="which peers, by comma; empty for none")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which peers, by comma; empty for none")
     parser.add_argument(
         "--plain", action="store_true", help="also without equalisation and with every layer in integers"
     )
     parser.add_argument("--drive", default="", help="video, or street:seed=N,frames=M, that flicker is measured on")
     parser.add_argument("--drive-frames", type=int, default=0, help="its first frames; 0 takes all")
-    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="folder that keeps engines and scores; what it holds is taken as it is, so that latency can be measured "
+        "by itself later, with the same arguments and --seconds",
+    )
+    parser.add_argument("--out", type=Path, help="Markdown page to write into")
+    parser.add_argument("--mark", default="measured", help="which part of the page, between <!-- MARK: begin/end -->")
     return parser.parse_args()
 
 

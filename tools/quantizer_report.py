@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edgeseg.core.clock import wall_iso
 from edgeseg.core.device import fingerprint
 from edgeseg.core.types import U8
+from edgeseg.measure.bootstrap import Interval
 
+Ratio = tuple[float, Interval]
 _REPLICATES = 1000
 _LEAST_IOU, _LEAST_SHARE = 0.3, 0.005  # of a class whose loss is judged by itself
 
@@ -29,6 +31,23 @@ class Row:
     int8_share: float | None = None
     p50_ms: float | None = None
     flicker: float | None = None
+    of_bf16: Ratio | None = None
+    of_f32: Ratio | None = None
+
+
+def save_row(file: Path, row: Row) -> None:
+    """Keep what a row was scored by; latencies are not kept."""
+    flicker = np.nan if row.flicker is None else row.flicker
+    np.savez_compressed(file, confusion=row.confusion, masks=np.stack(row.masks), flicker=flicker)
+
+
+def load_row(file: Path, name: str, executor: str) -> Row:
+    """A row that `save_row` kept."""
+    with np.load(file) as kept:
+        flicker = float(kept["flicker"])
+        return Row(
+            name, executor, kept["confusion"], list(kept["masks"]), flicker=None if np.isnan(flicker) else flicker
+        )
 
 
 def write_between_marks(page: Path, text: str, mark: str = "measured") -> None:
@@ -51,8 +70,8 @@ def _portable(argument: str) -> str:
 
 
 def markdown(rows: Sequence[Row], names: Sequence[str], caption: str, notes: Sequence[str]) -> str:
-    """The tables of all rows; the first is FP32, the second BF16."""
-    base, bf16 = rows[0], rows[1]
+    """The tables of all rows; the first is FP32."""
+    base = rows[0]
     watched = watched_classes(base.confusion)
     device = fingerprint()
     lines = [
@@ -62,11 +81,11 @@ def markdown(rows: Sequence[Row], names: Sequence[str], caption: str, notes: Seq
         "interval (paired bootstrap of frames); worst class among those with IoU of 0.3 or more and 0.5 % of the "
         f"pixels ({', '.join(names[i] for i in watched)}); agreement is the share of pixels with FP32's class; flicker "
         "is the share of still pixels that change class from frame to frame, over FP32's. p50 of one interleaved run, "
-        "precision hints set and read back.",
+        "precision hints set and read back; ratios of medians with their 95 % interval (resampled rounds).",
         "",
         "| | executed by | mIoU | loss | worst class | agreement | flicker | INT8 layers | p50 ms | of BF16 | of f32 |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
-        *(_line(row, base, bf16, names, watched) for row in rows),
+        *(_line(row, base, names, watched) for row in rows),
         "",
         "Loss of IoU in points, class by class, with its 95 % interval:",
         "",
@@ -85,7 +104,7 @@ def watched_classes(confusion: NDArray[np.int64]) -> list[int]:
     return [i for i in range(len(reference)) if reference[i] >= _LEAST_IOU and shares[i] >= _LEAST_SHARE]
 
 
-def _line(row: Row, base: Row, bf16: Row, names: Sequence[str], watched: Sequence[int]) -> str:
+def _line(row: Row, base: Row, names: Sequence[str], watched: Sequence[int]) -> str:
     reference, found = iou(base.confusion.sum(axis=0)), iou(row.confusion.sum(axis=0))
     low, high = interval(base.confusion, row.confusion)
     drops = {names[i]: 100 * (reference[i] - found[i]) for i in watched}
@@ -101,8 +120,8 @@ def _line(row: Row, base: Row, bf16: Row, names: Sequence[str], watched: Sequenc
         _ratio(row.flicker, base.flicker),
         "–" if row.int8_share is None else f"{row.int8_share:.0%}",
         "–" if row.p50_ms is None else f"{row.p50_ms:.2f}",
-        _ratio(row.p50_ms, bf16.p50_ms),
-        _ratio(row.p50_ms, base.p50_ms),
+        _timed(row.of_bf16),
+        _timed(row.of_f32),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -122,6 +141,13 @@ def _class_lines(rows: Sequence[Row], names: Sequence[str], watched: Sequence[in
 
 def _ratio(value: float | None, base: float | None) -> str:
     return "–" if value is None or not base else f"{value / base:.2f}"
+
+
+def _timed(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return "–"
+    value, (low, high) = ratio
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:

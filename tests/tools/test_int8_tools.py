@@ -75,6 +75,43 @@ def test_three_artefacts_are_compared_with_float(folder, monkeypatch, capsys):
     assert found["FP32"][5] in ("1.00", "–")
 
 
+def test_a_work_folder_keeps_scores_and_latency_is_measured_by_itself(folder, monkeypatch, capsys, tmp_path):
+    work, page = tmp_path / "work", tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- edge: begin -->\nformer table\n<!-- edge: end -->\nrest\n")
+    arguments = ["--data", f"folder:{folder / 'data'}", "--splits", "val", "--ranges", str(folder / "r.json")]
+    arguments += ["--peers", "", "--count", "12", "--work", str(work)]
+    model = str(folder / "model.onnx")
+    scored = rows(run("compare_quantizers", monkeypatch, capsys, model, *arguments, "--seconds", "0"))
+    assert scored["BF16"][7] == "–"
+
+    kept = work / "edgeseg_INT8_cpu" / "row.npz"
+    before = kept.stat().st_mtime_ns
+    timed = rows(
+        run(
+            "compare_quantizers",
+            monkeypatch,
+            capsys,
+            model,
+            *arguments,
+            *("--seconds", "0.5", "--out", str(page), "--mark", "edge"),
+        )
+    )
+    assert kept.stat().st_mtime_ns == before  # not scored again
+    assert {name: row[:6] for name, row in timed.items() if name != ""} == {
+        name: row[:6] for name, row in scored.items() if name != ""
+    }
+    assert float(timed["edgeseg INT8, cpu"][7]) > 0
+    assert timed["FP32"][9].startswith("1.00 [1.00")
+    text = page.read_text()
+    assert text.startswith("# Page")
+    assert text.endswith("rest\n")
+    assert "former table" not in text
+    assert "edgeseg INT8, typed" in text
+
+    with pytest.raises(SystemExit, match="a comparison of something else"):
+        run("compare_quantizers", monkeypatch, capsys, model, *arguments, "--every", "2")
+
+
 def test_every_layer_is_reported_with_what_it_costs(folder, monkeypatch, capsys):
     arguments = ["--data", f"folder:{folder / 'data'}", "--frames", "2", "--ranges", str(folder / "r.json")]
     found = rows(run("layer_report", monkeypatch, capsys, str(folder / "model.onnx"), *arguments))
