@@ -75,6 +75,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         name: Unique.
         title: Heading on the page.
         text: What is asked, and what is to be known.
+        conclusion: What its rows have shown, in a person's words; under its table.
         checkerboard: Whether the page shows that measure.
         latency: Whether its rows are timed by `--latency`.
         rows: In the order in which they are trained.
@@ -83,6 +84,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
     title: str
     text: str = ""
+    conclusion: str = ""
     checkerboard: bool = False
     latency: bool = False
     rows: tuple[Row, ...]
@@ -104,6 +106,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         title: Of the page.
         text: Under it.
+        conclusion: What follows from the rows so far, in a person's words; above the groups.
         model: Preset of all rows that name none.
         seed: Of all rows that name none.
         split: Learned from.
@@ -115,6 +118,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     title: str
     text: str = ""
+    conclusion: str = ""
     model: str
     seed: int = 1
     split: str
@@ -138,6 +142,7 @@ class Job:
         group: Its group.
         key: Of the run: equal for two rows that ask for the same.
         options: After `edgeseg train` or `edgeseg pretrain`: data, `--init`, `--teacher` and `--out` not among them.
+        fields: Those of the options that are set by table and field.
         config: What shapes the network.
         epochs: Passes.
         needs: The jobs whose runs it starts from or is taught by, by option.
@@ -148,6 +153,7 @@ class Job:
     group: Group
     key: str
     options: tuple[str, ...]
+    fields: Mapping[str, Mapping[str, object]]
     config: ModelConfig
     epochs: int
     needs: Mapping[str, Job]
@@ -160,9 +166,13 @@ class Job:
 
     def text(self, data: str) -> str:
         """The command as a person types it; runs lie in `runs/`, and the data set is named by its scheme."""
-        scheme, _, rest = data.partition(":")
-        shown = data if scheme == "street" else f"{scheme}:PATH" if rest else data
-        return "edgeseg " + shlex.join(self.command(shown, "runs"))
+        return "edgeseg " + shlex.join(self.command(shown_data(data), "runs"))
+
+
+def shown_data(data: str) -> str:
+    """A data set as commands name it: by its scheme, without a path of this machine."""
+    scheme, _, rest = data.partition(":")
+    return data if scheme == "street" else f"{scheme}:PATH" if rest else data
 
 
 def read_table(path: Path, epochs: int | None = None) -> Table:
@@ -281,7 +291,7 @@ def _job(
         options += ["--seed", str(seed), "--crop", format_size(budget.crop)]
     for place, names in sorted(fields.items()):
         options += [
-            word for name, value in sorted(names.items()) for word in ("--set", f"{place}.{name}={_toml(value)}")
+            word for name, value in sorted(names.items()) for word in ("--set", f"{place}.{name}={toml_value(value)}")
         ]
     made_of = [row.kind, subject, *options, *(f"{option} {job.key}" for option, job in needs.items())]
     key = sha256_bytes(*(word.encode() for word in made_of))[:12]
@@ -291,6 +301,7 @@ def _job(
         group=group,
         key=key,
         options=tuple(options),
+        fields=fields,
         config=config,
         epochs=epochs,
         needs=needs,
@@ -306,6 +317,6 @@ def _stretch(fields: dict[str, dict[str, object]], epochs: int, frames: int, bat
     return round(epochs * factor)
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
     """A value as `--set` takes it; words stay bare."""
     return value if isinstance(value, str) else json.dumps(value)

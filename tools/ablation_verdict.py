@@ -65,8 +65,25 @@ class Findings:
         self._rows = results.rows
         seeds = [job for job in jobs.values() if job.group.name == table.noise]
         self._reference_keys = {job.key for job in seeds}
-        scores = [self.score(job) for job in seeds]
-        self.noise = Noise([found.miou for found in scores if found is not None and found.miou is not None])
+        self._seeds = seeds
+        self.noise = self.noise_on(self.split)
+
+    def noise_on(self, split: str) -> Noise:
+        """What the seed alone does to the mIoU of a split."""
+        scores = [self.score(job, split) for job in self._seeds]
+        return Noise([found.miou for found in scores if found is not None and found.miou is not None])
+
+    def trained(self, group: Group) -> list[Job]:
+        """The rows of a group that have been run; none where that is the shared baseline alone."""
+        rows = [job for job in self.of(group) if self.result(job)]
+        own = group.name == self.table.noise or any(job.key not in self._reference_keys for job in rows)
+        return rows if own else []
+
+    def shown(self, group: Group) -> list[Job]:
+        """The rows of a group of which something has been measured."""
+        timed = self.latency.rows if self.latency and group.latency else {}
+        trained = self.trained(group)
+        return [job for job in self.of(group) if job in trained or job.key in timed]
 
     def of(self, group: Group) -> list[Job]:
         """The rows of a group."""
@@ -103,7 +120,7 @@ class Findings:
             return "reference"
         found = self.difference(job)
         if found is None:
-            return "–"
+            return "its reference is not run yet" if job.row.against else "–"
         gain, bound = found
         if bound is None:
             return "noise not known"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from ablate import Study, main
+from ablation_commands import recipe_text, row_command
 from ablation_page import write_page
 from ablation_scores import Result, Results, Score, harmonic, phase_energy, read_results, write_results
 from ablation_table import Table, match_widths, plan_jobs, read_table
 from ablation_verdict import BETTER, NOT_RUN, WORSE, Findings, Noise
 
+from edgeseg.cli.ui import parse_size
+from edgeseg.core.config import load_config
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.data import open_dataset, pack
 from edgeseg.measure import evaluate_runner
 from edgeseg.model import describe, open_run, preset
+from edgeseg.train.config import DataConfig, RecipeConfig
+from edgeseg.train.overrides import parse_overrides
 
 ROOT = Path(__file__).parents[2]
 DATA = "street:seed=6,frames=8,size=64x96,step_m=23"
@@ -170,11 +177,57 @@ def test_a_page_without_results_invents_none(tmp_path: Path) -> None:
     jobs = plan_jobs(plan, DATA)
     files = write_page(tmp_path / "page.md", plan, jobs, Results(), DATA)
     page = files[0].read_text(encoding="utf-8")
-    assert files == [tmp_path / "page.md"]  # no plot of nothing
-    assert "0 of 3 rows have been run" in page
-    assert "| x | – | not yet run | – |" in page
+    assert files == [tmp_path / "page.md", tmp_path / "page-recipe.toml"]  # no plot of nothing
+    assert "0 of 3 runs are there" in page
+    assert "- **Seeds** (`--only seeds`): one; two." in page
+    assert "- **Loss** (`--only loss`): x." in page
     assert "fewer than two seeds" in page
-    assert "- x: a word" in page
+    assert "|" not in page  # and no table
+
+
+def test_a_group_shows_what_was_run_and_says_the_rest_in_a_line(tmp_path: Path) -> None:
+    rows = '{ name = "x", set = ["loss.dice=0.5"], note = "a word" }, { name = "y", set = ["loss.dice=0.6"] }'
+    base = '{ name = "same" }, { name = "z", set = ["loss.dice=0.7"] }'
+    plan = table(tmp_path, group(rows, more='conclusion = "It helps."') + group(base, name="other"))
+    jobs = plan_jobs(plan, DATA)
+    results = {jobs[name].key: scored(0.3) for name in ("seeds/one", "seeds/two", "loss/x")}
+    files = write_page(tmp_path / "page.md", plan, jobs, Results(rows=results), DATA)
+    page = files[0].read_text(encoding="utf-8")
+    assert "3 of 5 runs are there" in page
+    assert "| x | +0.00 | inside the noise | 30.00 |" in page
+    assert "| y |" not in page
+    assert "- x: a word\n\nNot trained yet: y.\n\nIt helps.\n" in page
+    assert "## Loss\n" in page
+    assert page.count("## Loss\n") == 1  # the other group has the shared baseline alone
+    assert "- **Loss** (`--only other`): z." in page
+    assert [file.name for file in files] == ["page.md", "page-recipe.toml", "page-seeds.svg", "page-loss.svg"]
+
+
+def test_the_short_command_asks_for_what_was_run(tmp_path: Path, camvid_dir: Path) -> None:
+    data = f"camvid:{camvid_dir}"
+    plan = read_table(ROOT / "docs" / "ablations.toml")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipe_text(plan), encoding="utf-8")
+    for job in plan_jobs(plan, data).values():
+        asked = [read_command(words) for words in (job.text(data), row_command(job, plan, data, str(recipe)))]
+        if job.row.kind == "pretrain":  # which scores no split, and reads none
+            asked = [(*one, msgspec.structs.replace(found, data=DataConfig())) for *one, found in asked]
+        assert asked[0] == asked[1]
+
+
+def read_command(text: str) -> tuple[object, ...]:
+    """What a command line of edgeseg asks for: the words beside the recipe, and the recipe as it is resolved."""
+    kind, *words = shlex.split(text)[1:]
+    options: dict[str, list[str]] = {}
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        options.setdefault(option, []).append(value)
+    named = {"train.epochs": "--epochs", "train.batch": "--batch", "train.seed": "--seed"}
+    values: dict[str, object] = {name: int(options.pop(word)[0]) for name, word in named.items() if word in options}
+    if "--crop" in options:
+        values["augment.crop"] = list(parse_size(options.pop("--crop")[0]))
+    config = options.pop("--config", None)
+    overrides = parse_overrides(options.pop("--set", []), values)
+    return kind, options, load_config(Path(config[0]) if config else None, RecipeConfig, overrides)
 
 
 def test_the_plots_are_pictures_of_what_was_measured(tmp_path: Path) -> None:
@@ -189,12 +242,13 @@ def test_the_plots_are_pictures_of_what_was_measured(tmp_path: Path) -> None:
     results = {job.key: scored(0.3 + i / 100, checkerboard=shares) for i, job in enumerate(jobs.values())}
     files = write_page(tmp_path / "page.md", plan, jobs, Results(rows=results), DATA)
     names = [file.name for file in files[1:]]
-    assert names == ["page-seeds.svg", "page-loss.svg", "page-loss-checkerboard.svg", "page-loss-shares.svg"]
+    plots = ["page-seeds.svg", "page-loss.svg", "page-loss-checkerboard.svg", "page-loss-shares.svg"]
+    assert names == ["page-recipe.toml", *plots]
     page = files[0].read_text(encoding="utf-8")
-    for file in files[1:]:
+    for file in files[2:]:
         assert f"]({file.name})" in page
         assert ET.parse(file).getroot().tag.endswith("svg")
-    assert files[3].read_text(encoding="utf-8").count("<circle") == 8
+    assert files[4].read_text(encoding="utf-8").count("<circle") == 8
     assert "| 0.250 | 0.125 |" in page
 
 
@@ -236,9 +290,10 @@ def test_a_table_is_trained_once_goes_on_where_it_broke_and_becomes_a_page(
     assert "seeds/one: failed with exit code 2" in said
     assert said.rstrip().endswith("1 rows failed (seeds/one)")
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert all(row.text(DATA) in page for row in jobs.values())
-    assert "1 of 3 rows have been run" in page
-    assert "| one | – | not yet run | – |" in page
+    assert row_command(job, plan, DATA, "table-recipe.toml") in page
+    assert (tmp_path / "table-recipe.toml").read_text(encoding="utf-8") == recipe_text(plan)
+    assert "1 of 3 runs are there" in page
+    assert "Not trained yet: one." in page
     assert read_results(measured).rows.keys() == {job.key}
     result = read_results(measured).rows[job.key]
     assert result.seed == 2
