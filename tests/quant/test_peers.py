@@ -57,12 +57,19 @@ def test_the_page_says_what_was_lost_where(tool, tmp_path):
     rows = [
         tool.Row("FP32", "a", base, mask, p50_ms=20.0, flicker=0.01),
         tool.Row("BF16", "b", base, mask, p50_ms=10.0, flicker=0.01),
-        tool.Row("INT8", "c", worse, other, int8_share=0.5, p50_ms=8.0, flicker=0.011),
+        tool.Row(
+            *("INT8", "c", worse, other),
+            int8_share=0.5,
+            p50_ms=8.0,
+            flicker=0.011,
+            of_bf16=(0.8, (0.75, 0.85)),
+            of_f32=(0.4, (0.39, 0.41)),
+        ),
     ]
     text = tool.markdown(rows, ["road", "car"], "4 frames.", ["a peer is not installed"])
     (line,) = [line for line in text.splitlines() if line.startswith("| INT8")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[5:] == ["90.00%", "1.10", "50%", "8.00", "0.80", "0.40"]
+    assert cells[5:] == ["90.00%", "1.10", "50%", "8.00", "0.80 [0.75, 0.85]", "0.40 [0.39, 0.41]"]
     assert cells[4].startswith("road +4")
     assert "- a peer is not installed." in text
     page = tmp_path / "page.md"
