@@ -1,9 +1,11 @@
 """Memory and time of a calibration by its number of frames: edgeseg's one pass beside ONNX Runtime's calibrators.
 
     python tools/calibration_memory.py zoo:edge-s --frames camvid:PATH [--counts 8,16,32] [--out docs/int8.md]
+    python tools/calibration_memory.py zoo:edge-s --frames camvid:PATH --counts 256 --only edgeseg
 
-Each figure is the peak resident memory of a process of its own, and its processor time. ONNX Runtime's histogram
-calibrators keep every activation of every frame until they bin them; edgeseg keeps a histogram of each tensor.
+Each figure is the peak resident memory of a process of its own, its processor time, and how long it took. ONNX
+Runtime's histogram calibrators keep every activation of every frame until they bin them; edgeseg keeps a histogram of
+each tensor.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ import numpy as np
 import onnx
 from quantizer_report import command, write_between_marks
 
+from edgeseg.core.clock import now_ns, wall_iso
+from edgeseg.core.device import fingerprint
 from edgeseg.core.types import U8
 from edgeseg.core.workspace import resolve_model
 from edgeseg.graph import default_network_size, fix_frame_size, load_model, read_meta, save_model
 from edgeseg.quant import calibrate, open_pool
 from edgeseg.quant.frames import FramePool, choose_frames
-
-_MARK = "memory"
 
 
 def main() -> None:
@@ -36,36 +38,45 @@ def main() -> None:
         print(json.dumps(measure_one(arguments.one, arguments.model, arguments.frames, int(arguments.counts))))
         return
     counts = [int(count) for count in arguments.counts.split(",")]
-    found = {name: [_apart(name, arguments, count) for count in counts] for name in KINDS}
+    kinds = arguments.only or list(KINDS)
+    found = {name: [_apart(name, arguments, count) for count in counts] for name in kinds}
     text = table(found, counts)
     if arguments.out:
-        write_between_marks(arguments.out, text, _MARK)
+        write_between_marks(arguments.out, text, arguments.mark)
     sys.stdout.write(text)
 
 
 def table(found: dict[str, list[dict[str, float]]], counts: Sequence[int]) -> str:
     """Peak memory by frames, and the slope of a straight line through it."""
+    device = fingerprint()
     lines = [
         f"`{command('calibration_memory.py')}`",
         "",
-        "Peak resident memory of a process of its own, MB (processor time, s):",
+        f"Peak resident memory of a process of its own, MB (processor time, s; wall time, s); {device.cpu}, "
+        f"{device.cores} cores; {wall_iso()[:10]}:",
         "",
         f"| | {' | '.join(f'{count} frames' for count in counts)} | MB a frame |",
         "|---" * (len(counts) + 2) + "|",
     ]
     for name, values in found.items():
-        slope = np.polyfit(counts, [value["peak_mb"] for value in values], 1)[0]
-        cells = [f"{value['peak_mb']:.0f} ({value['cpu_s']:.0f})" for value in values]
-        lines.append(f"| {name} | {' | '.join(cells)} | {slope:.1f} |")
+        peaks = [value["peak_mb"] for value in values]
+        slope = f"{np.polyfit(counts, peaks, 1)[0]:.1f}" if len(counts) > 1 else "–"
+        cells = [f"{value['peak_mb']:.0f} ({value['cpu_s']:.0f}; {value['wall_s']:.0f})" for value in values]
+        lines.append(f"| {name} | {' | '.join(cells)} | {slope} |")
     return "\n".join([*lines, ""])
 
 
 def measure_one(name: str, model: str, frames: str, count: int) -> dict[str, float]:
     """Run one calibration in this process."""
+    begin_ns = now_ns()
     pool = open_pool(frames)
     KINDS[name](load_model(resolve_model(model)), pool, count)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"peak_mb": used.ru_maxrss / 1024, "cpu_s": used.ru_utime + used.ru_stime}
+    return {
+        "peak_mb": used.ru_maxrss / 1024,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "wall_s": (now_ns() - begin_ns) / 1e9,
+    }
 
 
 def _apart(name: str, arguments: argparse.Namespace, count: int) -> dict[str, float]:
@@ -128,6 +139,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model", help="canonical ONNX file or zoo:NAME")
     parser.add_argument("--frames", required=True, help="frames, as `edgeseg calibrate` takes them")
     parser.add_argument("--counts", default="8,16,32", help="numbers of frames")
+    parser.add_argument("--only", action="append", choices=sorted(KINDS), help="one of them; may be given again")
+    parser.add_argument("--mark", default="memory", help="which part of the page, between <!-- MARK: begin/end -->")
     parser.add_argument("--one", choices=sorted(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     return parser.parse_args()

@@ -125,8 +125,12 @@ def test_memory_grows_by_the_slope_of_the_frames(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
     monkeypatch.setattr(sys, "argv", ["calibration_memory.py"])
     module = importlib.import_module("calibration_memory")
-    text = module.table({"a": [{"peak_mb": 100.0 + 5 * n, "cpu_s": 2.0} for n in (8, 16, 32)]}, [8, 16, 32])
-    assert rows(text)["a"] == ["140 (2)", "180 (2)", "260 (2)", "5.0"]
+    text = module.table(
+        {"a": [{"peak_mb": 100.0 + 5 * n, "cpu_s": 2.0, "wall_s": 9.0} for n in (8, 16, 32)]}, [8, 16, 32]
+    )
+    assert rows(text)["a"] == ["140 (2; 9)", "180 (2; 9)", "260 (2; 9)", "5.0"]
+    text = module.table({"a": [{"peak_mb": 100.0, "cpu_s": 2.0, "wall_s": 9.0}]}, [256])
+    assert rows(text)["a"] == ["100 (2; 9)", "–"]  # one number of frames has no slope
 
 
 def test_a_calibration_is_measured_in_its_process(folder, monkeypatch):
@@ -136,3 +140,4 @@ def test_a_calibration_is_measured_in_its_process(folder, monkeypatch):
         found = module.measure_one(kind, str(folder / "model.onnx"), f"folder:{folder / 'data'}", 8)
         assert found["peak_mb"] > 10
         assert found["cpu_s"] > 0
+        assert found["wall_s"] > 0
