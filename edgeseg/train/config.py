@@ -174,6 +174,11 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         label_smoothing: Share of the target spread evenly over all classes (Szegedy et al., 2016).
         class_weights: `none`; `sqrt` weighs a class by one over the square root of its share of the pixels; `log` by
             1 / ln(1.02 + share) (Paszke et al., "ENet", 2016). Weights have mean 1 over the pixels.
+        weight_shift: Share of the logarithm of the class weights that is added to the logits where the loss sees them,
+            and nowhere else (logit adjustment: Menon et al., "Long-tail learning via logit adjustment", 2021). Weights
+            make a network name rare classes too often; what the loss is shown beforehand the network need not say
+            itself. 1 takes the weights' whole effect on the priors back, 0 nothing. A run that starts from another
+            (`--init`) has the difference taken off the biases of its heads.
         dice: Weight of the soft Dice loss (Milletari et al., "V-Net", 2016).
         lovasz: Weight of the Lovasz-Softmax loss (Berman et al., 2018), the surrogate of mIoU itself.
         region_pixels: Pixels drawn evenly from the batch for Dice and Lovasz: the sort of Lovasz is slow.
@@ -184,6 +189,7 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     label_smoothing: float = 0.05
     class_weights: Literal["none", "sqrt", "log"] = "none"
+    weight_shift: float = 0.0
     dice: float = 0.0
     lovasz: float = 0.0
     region_pixels: int = 16384
@@ -192,6 +198,7 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         _share("loss.label_smoothing", self.label_smoothing)
+        _share("loss.weight_shift", self.weight_shift)
         if not 0 < self.hard_share <= 1:
             raise ValueError(f"loss.hard_share is {self.hard_share}; allowed: above 0, up to 1")
         for name in ("dice", "lovasz", "deep_supervision"):

@@ -20,11 +20,13 @@ class SegmentationLoss:
         config: Weights of the terms.
         ignore_id: Label that no term sees.
         weights: float32 [classes], or None.
+        shift: float32 [classes] that is added to the logits, or None (`LossConfig.weight_shift`).
     """
 
     config: LossConfig
     ignore_id: int
     weights: Tensor | None
+    shift: Tensor | None = None
 
     def __call__(self, outputs: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """The scalar loss of a batch.
@@ -43,7 +45,10 @@ class SegmentationLoss:
     def _head(self, logits: Tensor, labels: Tensor) -> Tensor:
         config = self.config
         # contiguous planes: softmax over a strided axis of a dozen entries is the slow way round on a CPU
-        log_p = nnf.log_softmax(logits.float().contiguous(), dim=1)
+        logits = logits.float().contiguous()
+        if self.shift is not None:
+            logits = logits + self.shift[:, None, None]
+        log_p = nnf.log_softmax(logits, dim=1)
         loss = cross_entropy(
             log_p,
             labels,
@@ -75,6 +80,16 @@ def class_weights(histogram: Tensor, scheme: str) -> Tensor | None:
     # a class that never occurs weighs as one of a ten-thousandth: its logits are only ever pushed down
     raw = share.clamp(min=1e-4).rsqrt() if scheme == "sqrt" else 1 / torch.log(1.02 + share)
     return (raw / (raw * share).sum()).float()
+
+
+def logit_shift(weights: Tensor | None, share: float) -> Tensor | None:
+    """What is added to the logits before the loss, float32 [classes]; None where that is nothing.
+
+    Args:
+        weights: Of the classes.
+        share: `LossConfig.weight_shift`.
+    """
+    return None if weights is None or not share else share * weights.log()
 
 
 def cross_entropy(

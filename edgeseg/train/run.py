@@ -22,10 +22,11 @@ from edgeseg.train.config import RunConfig, TrainConfig
 from edgeseg.train.corpus import Corpus, read_corpus
 from edgeseg.train.distill import with_teacher
 from edgeseg.train.loop import Trainer
+from edgeseg.train.loss import class_weights
 from edgeseg.train.parts import Parts
 from edgeseg.train.record import write_done, write_frames
 from edgeseg.train.request import TrainRequest, read_recipe, read_run_config, resolve
-from edgeseg.train.start import load_matching
+from edgeseg.train.start import load_matching, shift_heads
 from edgeseg.train.supervised import supervised_parts
 from edgeseg.train.world import World, join_world
 
@@ -37,7 +38,10 @@ def train(request: TrainRequest, progress: Progress) -> Path:
         device = pick_device(request.device, world)
         config = read_run_config(request) if request.resume else new_config(request)
         corpora = read_corpora(config, device, display)
-        model = start_model(config, device, display, fresh=not checkpoint_file(request.out).is_file())
+        fresh = not checkpoint_file(request.out).is_file()
+        model = start_model(config, device, display, fresh=fresh)
+        if fresh and config.init:
+            shift_heads(model, config, class_weights(corpora[0].histogram(), config.loss.class_weights))
         parts = _with_teacher(supervised_parts(config, corpora[0], corpora[1:], device), config, model, device)
         world.wait()  # all have seen that the folder is free before one makes it
         if world.leads:

@@ -13,6 +13,8 @@ from edgeseg.core.config import read_toml, unknown_name
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.core.progress import Progress
 from edgeseg.core.workspace import is_zoo, zoo_file, zoo_names
+from edgeseg.model.network import SegModel
+from edgeseg.train.config import RunConfig
 
 
 def load_matching(model: nn.Module, source: str, progress: Progress) -> int:
@@ -44,6 +46,38 @@ def load_matching(model: nn.Module, source: str, progress: Progress) -> int:
             state[name].copy_(weights[name])
     progress.say(f"{len(taken)} of {len(state)} tensors start from {source}")
     return len(taken)
+
+
+def shift_heads(model: SegModel, config: RunConfig, weights: Tensor | None) -> bool:
+    """Take off the heads' biases what the loss of a new run shows them beforehand and that of its source did not.
+
+    With `z + a` before the loss of the source and `z + b` before that of this run, the same probabilities need the
+    logits `z + a - b`.
+
+    Args:
+        model: Filled from `config.init`.
+        config: Of the new run.
+        weights: Of its classes, float32 [classes].
+
+    Returns:
+        Whether anything was to be taken off. Nothing is where the source is no run or was weighted otherwise.
+    """
+    file = Path(config.init).expanduser() / "config.toml"
+    if weights is None or is_zoo(config.init) or not file.is_file():
+        return False
+    was = read_toml(file).get("loss", {})
+    if not isinstance(was, dict) or was.get("class_weights", "none") != config.loss.class_weights:
+        return False
+    change = config.loss.weight_shift - float(was.get("weight_shift", 0.0))
+    if change == 0:
+        return False
+    with torch.no_grad():
+        for conv in (model.head.get_submodule("conv"), *model.aux.values()):
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
+            shift = (change * weights.log()).to(conv.bias.device)
+            conv.bias -= shift.repeat_interleave(len(conv.bias) // len(shift))  # a shuffling head has several a class
+    return True
 
 
 def _is_reconstruction(source: str) -> bool:

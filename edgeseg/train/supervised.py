@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgeseg.train.augment import Augmenter
 from edgeseg.train.config import RunConfig
 from edgeseg.train.corpus import Corpus
-from edgeseg.train.loss import SegmentationLoss, class_weights
+from edgeseg.train.loss import SegmentationLoss, class_weights, logit_shift
 from edgeseg.train.parts import Outputs, Parts, Pictures
 from edgeseg.train.plan import repeat_factors
 from edgeseg.train.record import PICTURES, colour_ids, spread
@@ -30,7 +30,9 @@ def supervised_parts(config: RunConfig, train: Corpus, splits: Sequence[Corpus],
         device: Of the model.
     """
     weights = class_weights(train.histogram(), config.loss.class_weights)
-    loss = SegmentationLoss(config.loss, config.classes.ignore_id, None if weights is None else weights.to(device))
+    weights = None if weights is None else weights.to(device)
+    shift = logit_shift(weights, config.loss.weight_shift)
+    loss = SegmentationLoss(config.loss, config.classes.ignore_id, weights, shift)
 
     def objective(_inputs: Tensor, outputs: Outputs, targets: Tensor) -> Tensor:
         return loss(outputs, targets)

@@ -18,6 +18,7 @@ from edgeseg.train.loss import (
     cross_entropy,
     dice_loss,
     draw_pixels,
+    logit_shift,
     lovasz_softmax,
 )
 
@@ -119,6 +120,20 @@ def test_class_weights_favour_rare_classes_and_average_to_one(scheme: str) -> No
     assert weights[0] < weights[1] < weights[2]
     assert (weights * histogram / 1000).sum().item() == pytest.approx(1)
     assert class_weights(histogram, "none") is None
+
+
+def test_what_the_loss_shows_beforehand_is_added_to_the_logits_alone() -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    labels = torch.randint(3, (2, 4, 4), generator=torch.Generator().manual_seed(3))
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    shift = logit_shift(weights, 0.4)
+    assert shift is not None
+    plain = SegmentationLoss(LossConfig(), IGNORE, weights)
+    shown = SegmentationLoss(LossConfig(), IGNORE, weights, shift)
+    torch.testing.assert_close(shown(logits, labels), plain(logits + 0.4 * weights.log()[:, None, None], labels))
+    assert shown(logits, labels) != plain(logits, labels)
+    assert logit_shift(weights, 0.0) is None
+    assert logit_shift(None, 0.4) is None
 
 
 def test_auxiliary_heads_share_their_weight() -> None:
