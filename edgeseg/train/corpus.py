@@ -112,8 +112,9 @@ def frame_tensor(image_hwc: U8, size: Size | None, device: torch.device | None) 
 
 
 def send(values: NDArray[np.generic] | Sequence[object], device: torch.device) -> Tensor:
-    """A small tensor of a step on its device, without waiting for what that device still has to do."""
-    return torch.as_tensor(values).to(device, non_blocking=True)
+    """A small tensor of a step on its device, floats as float32, without waiting for what is under way there."""
+    tensor = torch.as_tensor(values)
+    return tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, non_blocking=True)
 
 
 def _tensors(sample: Sample, size: Size | None, device: torch.device | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgeseg.train.config import AugmentConfig
-from edgeseg.train.effects import Effects, apply_effects, draw_effects
+from edgeseg.train.effects import Effects, _together, apply_effects, draw_effects
 
 
 @pytest.fixture
@@ -60,3 +60,20 @@ def test_each_effect(batch: torch.Tensor, effect: Effects, check: object) -> Non
 def test_noise_is_the_same_for_the_same_draw(batch: torch.Tensor) -> None:
     effects = [Effects(noise=5.0, noise_seed=3)] * 2
     assert torch.equal(apply_effects(batch, effects), apply_effects(batch, effects))
+
+
+def test_a_batch_on_a_gpu_is_changed_as_each_frame_by_itself() -> None:
+    """The operators of the GPU's path, on a CPU: a grey level apart at most, where a rounding falls the other way."""
+    config = AugmentConfig(blur=0.5, noise=0.4, weather=0.6, gamma=0.3)
+    drawn = [draw_effects(np.random.default_rng(seed), config) for seed in range(24)]
+    drawn += [Effects(), Effects(blur_sigma_px=0.4), Effects(blur_sigma_px=2.0, fog=0.3, gamma=0.8)]
+    assert any(e.rain for e in drawn)
+    assert any(e.glare for e in drawn)
+    flat = torch.randint(0, 256, (len(drawn), 24, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = flat.permute(0, 3, 1, 2)
+    together = _together(images, drawn)
+    one_by_one = apply_effects(images, drawn)
+    assert together.stride() == images.stride()
+    assert (together.int() - one_by_one.int()).abs().max() <= 1
+    assert (together != one_by_one).float().mean() < 0.01
+    assert torch.equal(images, flat.permute(0, 3, 1, 2))
