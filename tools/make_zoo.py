@@ -148,7 +148,9 @@ def make(run: Path, order: Order, folder: Path, progress: Progress) -> None:
         data=order.data.split(":")[0],
         network=summarise(model),
         scores=scores,
+        before=_started_from(config),
         sibling=sibling,
+        sibling_before=None if sibling is None else _started_from(sibling),
         conditions=conditions,
         clean=scores[f"{order.splits[0]} FP32"].miou,
         backend=json.loads((bundle / "manifest.json").read_text())["engine"]["backend"],
@@ -171,6 +173,12 @@ def _sibling_scores(
         runner = open_target(str(model), frame_size=size)
         scores[f"{split}, sibling FP32"] = _score(runner, order, split, progress)
     return read_toml(run / "config.toml")
+
+
+def _started_from(config: Tables) -> Tables | None:
+    """The config of the run that a run's weights started from; None where it was none, or is no longer there."""
+    file = Path(str(config.get("init") or "")) / "config.toml"
+    return read_toml(file) if config.get("init") and file.is_file() else None
 
 
 def _score(runner: Runner, order: Order, split: str, progress: Progress) -> Evaluation:

@@ -25,6 +25,12 @@ _SEEN = {
 }
 
 
+_NO_RECIPE = {
+    *(("train", field) for field in ("threads", "validate_every", "checkpoint_minutes", "compile")),
+    *(("data", field) for field in ("train", "split", "val", "val_splits")),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What a card says.
@@ -34,7 +40,9 @@ class Card:
         data: Scheme of the labelled data.
         network: Parameters, multiply-adds and receptive field.
         scores: Scores by column, "val FP32".
+        before: Tables of the run that this one started from (`--init`); None where there was none.
         sibling: Tables of the run that held dev out and gives the dev columns; None where there is none.
+        sibling_before: Of the run that the sibling started from.
         conditions: Scores under bad conditions, on the first split.
         clean: mIoU of the same engine on the same frames without them.
         backend: Of the INT8 engine.
@@ -47,6 +55,8 @@ class Card:
     network: ModelSummary
     scores: Mapping[str, Evaluation]
     sibling: Tables | None
+    before: Tables | None = None
+    sibling_before: Tables | None = None
     conditions: Sequence[Condition]
     clean: float | None
     backend: str
@@ -87,16 +97,23 @@ def train_command(config: Tables, data: str) -> str:
 
 
 def differences(config: Tables, other: Tables) -> list[str]:
-    """Fields of the recipe in which two runs differ, as text; threads, and what is validated when, do not count."""
+    """Fields of the recipe in which two runs differ, as text: `field theirs for ours`.
+
+    Threads, and what is validated when, do not count; a field that the other did not know yet was off there.
+    """
     found = []
-    for name in ("model", "input", "train", "augment", "loss", "distill"):
+    for name in ("model", "input", "train", "data", "augment", "loss", "distill"):
         ours, theirs = table(config, name), table(other, name)
-        for field in sorted(ours.keys() | theirs.keys()):
-            if (name, field) in (("train", "threads"), ("train", "validate_every"), ("train", "checkpoint_minutes")):
-                continue
-            if ours.get(field) != theirs.get(field):
-                found.append(f"{name}.{field} {theirs.get(field)} for {ours.get(field)}")
+        for field, value in sorted(ours.items()):
+            was = theirs.get(field, False)
+            if (name, field) not in _NO_RECIPE and was != value and (was or value):
+                text = _short(was) if field in theirs else "none"
+                found.append(f"{name}.{field} {text} for {_short(value)}")
     return found
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _facts(card: Card) -> list[str]:
@@ -107,6 +124,7 @@ def _facts(card: Card) -> list[str]:
         ("size", f"{network.parameters / 1e6:.2f} M parameters, {network.macs / 1e9:.2f} G multiply-adds at {size}"),
         ("data", f"{card.data}, split `{data.get('split', 'train')}`, network size {size}"),
         ("command", f"`{train_command(card.config, card.data)}`, the recipe is below"),
+        *([] if card.before is None else [("started from", _before(card, card.before))]),
         ("seed", str(table(card.config, "train").get("seed"))),
         ("ranges", f"`edgeseg calibrate zoo:{card.name} --frames {card.data}:PATH`"),
         ("INT8", f"`edgeseg build zoo:{card.name} --precision int8 --target cpu`, {card.backend}"),
@@ -117,10 +135,19 @@ def _facts(card: Card) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
 
 
+def _before(card: Card, before: Tables) -> str:
+    others = ", ".join(differences(card.config, before))
+    split = table(before, "data").get("split", "train")
+    return f"`{train_command(before, card.data)}` on split `{split}`, by the recipe below but for {others or 'nothing'}"
+
+
 def _sibling(card: Card, sibling: Tables) -> str:
     others = differences(card.config, sibling)
     recipe = f"the same recipe but for {', '.join(others)}" if others else "the same recipe"
     split = table(sibling, "data").get("split")
+    if card.before is not None and card.sibling_before is not None:
+        others = differences(card.before, card.sibling_before)
+        recipe += f", started from a run of the same recipe{' but for ' + ', '.join(others) if others else ''}"
     return (
         f"the dev columns are of a sibling that never saw dev: {recipe}, split `{split}`; "
         "these weights learned from dev's frames too, so have no figure of their own there"

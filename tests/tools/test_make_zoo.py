@@ -127,3 +127,16 @@ def test_shipped_cards_name_command_and_classes() -> None:
         assert "**Not good for**" in text
         ranges = json.loads(file.with_suffix(".ranges.json").read_text())
         assert ranges
+
+
+def test_a_card_names_the_run_that_its_weights_started_from(tool: ModuleType) -> None:
+    assert tool.Card.__module__ == "model_card"
+    differences = sys.modules["model_card"].differences
+    last = {"train": {"epochs": 1, "lr": 0.0002, "threads": 1}, "loss": {"weight_shift": 0.4, "dice": 0.0}}
+    first = {"train": {"epochs": 182, "lr": 0.004, "threads": 4}, "loss": {}}
+    assert differences(last, first) == [
+        "train.epochs 182 for 1",
+        "train.lr 0.004 for 0.0002",
+        "loss.weight_shift none for 0.4",
+    ]
+    assert differences(last, last) == []
