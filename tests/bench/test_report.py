@@ -12,6 +12,7 @@ from edgeseg.bench import run_bench
 from edgeseg.bench.monitor import Readings
 from edgeseg.bench.peaks import Peaks
 from edgeseg.bench.report import write_report
+from edgeseg.bench.report.charts import sensor_charts
 from edgeseg.bench.report.plot import Axis, Plot, number
 from edgeseg.bench.request import BenchRequest
 from edgeseg.bench.roofline import roofline
@@ -81,6 +82,15 @@ def test_both_numbers_stand_first_and_names_are_escaped(page):
 def test_throttling_sensors_layers_and_environment_are_shown(page):
     for words in ("gpu-throttle-alert", "cpu-thermal", "encoder.0.0.dw", "7W", "garbage collector", "made up"):
         assert words in page
+
+
+def test_sensors_that_were_read_before_the_measured_time_alone_give_no_chart(page):
+    """A bench of a fraction of a second: the axis of time would have ended before it began."""
+    times = {"t_ms": [0, 100], "start_ns": 0, "memory_mb": [100, 101], "module_power_w": []}
+    tables = {"temperature_c": {}, "clock_mhz": {}, "power_w": {}, "throttled": [[], []]}
+    readings = Readings(**times, **tables, state=PowerState(power_mode=""), cost_share=0.0)
+    assert sensor_charts(readings, zero_s=10.0) == []
+    assert len(sensor_charts(readings, zero_s=-1.0)) == 1
 
 
 def test_tags_are_balanced(page):

@@ -82,9 +82,11 @@ def sensor_charts(readings: Readings, zero_s: float) -> list[tuple[str, Plot, li
         ("Memory of the process", "MiB", {"resident": readings.memory_mb}),
     ]
     seconds = [readings.start_ns / 1e9 - zero_s + t_ms / 1e3 for t_ms in readings.t_ms]
+    if sum(t >= 0 for t in seconds) < 2:
+        return []  # a bench so short that the sensors were read during its warm-up alone
     for title, unit, lines in groups:
         known = [value for line in lines.values() for value in line if value is not None]
-        if not known or len(seconds) < 2:
+        if not known:
             continue
         pad = 0.08 * (max(known) - min(known)) or 1.0
         y = Axis(max(0.0, min(known) - pad), max(known) + pad, unit)
@@ -152,5 +154,7 @@ def _range(samples_ms: Mapping[str, F64]) -> tuple[float, float]:
 
 def _throttled(readings: Readings, zero_s: float) -> list[tuple[float, float, list[str]]]:
     seconds = [readings.start_ns / 1e9 - zero_s + t_ms / 1e3 for t_ms in readings.t_ms]
+    if sum(t >= 0 for t in seconds) < 2:
+        return []  # a bench so short that the sensors were read during its warm-up alone
     ends = [*seconds[1:], seconds[-1] if seconds else 0.0]
     return [(t, end, names) for t, end, names in zip(seconds, ends, readings.throttled, strict=True) if names]
