@@ -73,11 +73,11 @@ def _head(findings: Findings, recipe: str) -> list[str]:
         "",
     ]
     lines += [table.text.strip(), ""] if table.text else []
-    devices = sorted({found.device for found in results} - {""})
+    elsewhere = "; rows from elsewhere say so" if len({found.device for found in results}) > 1 else ""
     packed = (
         ", of frames packed as JPEG by `edgeseg data pack`" if any(" packed:" in x.command for x in results) else ""
     )
-    lines += [f"Trained and scored on {'; '.join(devices)}{packed}.", ""] if devices else []
+    lines += [f"Trained and scored on {findings.usual_device}{packed}{elsewhere}.", ""] if findings.usual_device else []
     lines += [*_noise(findings), ""]
     if findings.noise.deviation is not None:
         for word in (BETTER, WORSE):
@@ -110,6 +110,10 @@ def _noise(findings: Findings) -> list[str]:
 def _remarks(findings: Findings, group: Group) -> list[str]:
     """What is to be known of single rows, and in one line which have not been run."""
     lines = [f"- {job.row.name}: {job.row.note}" for job in findings.shown(group) if job.row.note]
+    for job in findings.trained(group):
+        found = findings.result(job)
+        if found is not None and found.device != findings.usual_device:
+            lines.append(f"- {job.row.name}: trained and scored on {found.device}, unlike most rows.")
     lines += [""] if lines else []
     names = [job.row.name for job in findings.of(group) if not findings.result(job)]
     return [*lines, *([f"Not trained yet: {'; '.join(names)}.", ""] if names else [])]

@@ -66,6 +66,8 @@ class Findings:
         seeds = [job for job in jobs.values() if job.group.name == table.noise]
         self._reference_keys = {job.key for job in seeds}
         self._seeds = seeds
+        devices = [found.device for job in jobs.values() if (found := self.result(job))]
+        self.usual_device = max(devices, key=devices.count, default="")
         self.noise = self.noise_on(self.split)
 
     def noise_on(self, split: str) -> Noise:

@@ -203,6 +203,17 @@ def test_a_group_shows_what_was_run_and_says_the_rest_in_a_line(tmp_path: Path) 
     assert [file.name for file in files] == ["page.md", "page-recipe.toml", "page-seeds.svg", "page-loss.svg"]
 
 
+def test_a_row_from_another_machine_says_so(tmp_path: Path) -> None:
+    plan = table(tmp_path, group('{ name = "x", set = ["loss.dice=0.5"] }'))
+    jobs = plan_jobs(plan, DATA)
+    places = {"seeds/one": "a GPU", "seeds/two": "a GPU", "loss/x": "a CPU"}
+    results = Results(rows={jobs[name].key: scored(0.3, device=device) for name, device in places.items()})
+    page = write_page(tmp_path / "page.md", plan, jobs, results, DATA)[0].read_text(encoding="utf-8")
+    assert "Trained and scored on a GPU; rows from elsewhere say so." in page
+    assert "- x: trained and scored on a CPU, unlike most rows." in page
+    assert page.count("a CPU") == 1
+
+
 def test_the_short_command_asks_for_what_was_run(tmp_path: Path, camvid_dir: Path) -> None:
     data = f"camvid:{camvid_dir}"
     plan = read_table(ROOT / "docs" / "ablations.toml")
