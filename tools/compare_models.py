@@ -9,8 +9,9 @@ goes on where it was; the page may be written at any time and says what was not 
 different rows under one --runs, and on another machine: the folder may be copied, and --data may be a packed copy of
 the same frames. Weights may then be missing; the row is timed with its first ones.
 
-Three stages, all of them by default: `train` (the rows of --only, or all but the -ln forms), `latency` (every row of
---rows; its weights need not be trained for it), `page`.
+Four stages, all of them by default: `train` (the rows of --only, or all but the -ln forms), `build` (engines of --rows,
+held against torch; their weights need not be trained for it), `latency` (all of them in turns: this one alone wants a
+machine that does nothing else), `page`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from model_engines import prepare
 from model_latency import last, measure
 from model_page import write_page
 from model_rows import FORMS, OURS, RECIPE, Plan, Rows
@@ -38,7 +40,7 @@ from edgeseg.train.config import RecipeConfig
 from edgeseg.train.overrides import parse_overrides
 from edgeseg.train.request import Tables
 
-STAGES = ("train", "latency", "page")
+STAGES = ("train", "build", "latency", "page")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,6 +59,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if "train" in options.stages:
         names = _known(options.only) or [name for name in rows.plan.names if name not in FORMS]
         train(rows, [name for name in names if _here(name, progress)], progress)
+    if "build" in options.stages:
+        prepare(rows, options.engine_threads, progress)
     if "latency" in options.stages:
         torch.set_num_threads(1)
         measure(
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         )
     if "page" in options.stages:
         rows.check()
-        for file in write_page(options.out, rows, last(rows), command_of(options), options.note):
+        for file in write_page(options.out, rows, last(rows), command_of(options), options.note, options.noise):
             progress.say(f"wrote {file}")
 
 
@@ -166,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=120.0, help="of the interleaved run")
     parser.add_argument("--engine-threads", type=int, default=2)
     parser.add_argument("--machine", default="other work not excluded", help="what else the machine does, for the page")
+    parser.add_argument("--noise", type=float, default=0.0, help="points of mIoU that two seeds may differ by")
     parser.add_argument("--note", action="append", default=[], help="a further line of the page")
     return parser
 

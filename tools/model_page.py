@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model_latency import ENGINES, Latency
+from model_engines import AS_EXPORTED, ENGINES
+from model_latency import Latency, Timing
 from model_rows import FORMS, OURS, Plan, Rows, RowScore, Shape
 from peer_models import PEERS, missing
 
@@ -19,7 +20,9 @@ from edgeseg.core.types import format_size
 Cells = Sequence[str]
 
 
-def write_page(out: Path, rows: Rows, latency: Latency | None, command: str, notes: Sequence[str]) -> list[Path]:
+def write_page(
+    out: Path, rows: Rows, latency: Latency | None, command: str, notes: Sequence[str], noise: float = 0.0
+) -> list[Path]:
     """Write the page and its plots; returns the files.
 
     Args:
@@ -27,15 +30,16 @@ def write_page(out: Path, rows: Rows, latency: Latency | None, command: str, not
         rows: What was trained.
         latency: What was timed; None where nothing was.
         command: The command line that makes it again.
-        notes: Further lines at the end.
+        notes: Further lines below the plots.
+        noise: Points of mIoU by which two runs may differ by their seed alone; 0 is not known.
     """
     scores = {name: found for name in rows.plan.names if (found := rows.finished(name))}
     shapes = {name: rows.shape(name) for name in rows.names}
     files = [out]
-    lines = [*_head(rows, latency, command), *_table(rows, scores, shapes, latency), ""]
+    lines = [*_head(rows, scores, latency, command), *_table(rows, scores, shapes, latency), ""]
     if latency is not None and scores:
         split = next(iter(next(iter(scores.values())).splits))
-        lines += ["## Accuracy over latency", "", *_verdicts(scores, latency, split), ""]
+        lines += ["## Accuracy over latency", "", *_verdicts(scores, latency, split, noise), ""]
         for engine in ENGINES:
             points = _points(scores, latency, engine, split)
             if points:
@@ -43,13 +47,14 @@ def write_page(out: Path, rows: Rows, latency: Latency | None, command: str, not
                 write_text(file, standalone(plot(points, engine, split)))
                 files.append(file)
                 lines += [f"![{split} mIoU over latency, {engine}]({file.name})", ""]
+    lines += ["## What to make of it", "", *(f"- {note}" for note in notes), ""] if notes else []
+    lines += _as_exported(latency) if latency is not None else []
     lines += [*_classes(scores), *_commands(rows.plan, scores, command), *_recipe(rows)]
-    lines += [f"- {note}" for note in notes]
     write_text(out, "\n".join(lines).rstrip() + "\n")
     return files
 
 
-def _head(rows: Rows, latency: Latency | None, command: str) -> list[str]:
+def _head(rows: Rows, scores: Mapping[str, RowScore], latency: Latency | None, command: str) -> list[str]:
     config = rows.config(OURS[0])
     crop = format_size(config.augment.crop or (0, 0))
     here = dict.fromkeys(PEERS[name].package for name in rows.names if name in PEERS)
@@ -60,14 +65,15 @@ def _head(rows: Rows, latency: Latency | None, command: str) -> list[str]:
         "",
         f"Written by `{command}`; do not edit. Rows are trained from random first weights by the same loop: the "
         f"same frames in the same order ({config.data.split}), augmentation, loss, schedule, averaging and budget: "
-        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}. The figures compare the "
-        "rows with each other under this budget; another one would move them. A peer is only another "
-        f"`nn.Module` ({packages or 'no peer is installed'}). **Decide by {splits[0]}**: CamVid's own val is one clip "
-        "of 6.7 s and flatters.",
+        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}, one command and one seed "
+        f"a row{_where(scores)}. The figures compare rows under this budget; another one would move "
+        f"them. A peer is only another `nn.Module` ({packages or 'no peer is installed'}). **Decide by {splits[0]}**: "
+        "CamVid's own val is one clip of 6.7 s and flatters.",
         "",
         "*Parameters* and *multiply-adds* are of the exported graph (BatchNorm folded, auxiliary heads gone). "
         "*Latency* is the median of the runtime's own call on the full graph (uint8 NHWC frame in, argmax uint8 mask "
-        "out, the same geometry around every network), with its 95 % interval.",
+        "out, the same geometry around every network), with its 95 % interval. Each graph is written as `edgeseg "
+        "build` writes it for that runtime on a CPU, in the exact forms of engines/targets/cpu.toml, peers too.",
         "",
     ]
     if latency is not None:
@@ -78,6 +84,11 @@ def _head(rows: Rows, latency: Latency | None, command: str) -> list[str]:
             "",
         ]
     return lines
+
+
+def _where(scores: Mapping[str, RowScore]) -> str:
+    devices = dict.fromkeys(score.device for score in scores.values() if score.device)
+    return f", on {'; '.join(devices)}" if devices else ""
 
 
 def _table(
@@ -97,8 +108,7 @@ def _table(
             cells += [_share(scored.miou), _share(scored.boundary_iou)] if scored else [_absent(name), "–"]
         timed = latency.engines.get(name, {}) if latency else {}
         for engine in ENGINES:
-            time = timed.get(engine)
-            cells.append(f"{time.p50_ms:.2f} [{time.low_ms:.2f}, {time.high_ms:.2f}]" if time else "not run")
+            cells.append(_time(timed.get(engine)))
         half = timed.get("OpenVINO BF16")
         trained = bool(latency and latency.trained.get(name))
         cells.append(f"{half.agreement:.2%}" if half and trained else "–")
@@ -111,25 +121,63 @@ def _absent(name: str) -> str:
     return "timed only" if name in FORMS else "not run yet"
 
 
-def _verdicts(scores: Mapping[str, RowScore], latency: Latency, split: str) -> list[str]:
+def _verdicts(scores: Mapping[str, RowScore], latency: Latency, split: str, noise: float) -> list[str]:
     """For each peer and engine: the best of ours that is not slower, and by how much it differs."""
-    lines = ["Beside each peer the best of ours whose median lies under the upper end of the peer's interval:", ""]
-    for engine in ENGINES:
-        ours = {name: point for name, point in _points(scores, latency, engine, split).items() if name not in PEERS}
-        for name, (ms, miou) in _points(scores, latency, engine, split).items():
-            if name not in PEERS:
-                continue
-            slowest = latency.engines[name][engine].high_ms
-            rivals = {rival: point for rival, point in ours.items() if point[0] <= slowest}
-            text = f"- {engine}, {name} ({ms:.1f} ms, {miou:.3f} on {split}): "
-            if not rivals:
-                lines.append(text + "**none of ours is as fast**.")
+    engines = [*ENGINES, *(label for label in AS_EXPORTED if any(label in row for row in latency.engines.values()))]
+    text = (
+        f"Beside each peer the best of ours whose median lies under the upper end of the peer's interval, and by how "
+        f"many points of {split} mIoU it is above the peer; bold where it is not."
+    )
+    if noise:
+        text += f" ≈ where two seeds of one row may differ by as much: {noise:.1f} points."
+    lines = [text, "", _line(["peer", f"{split} mIoU %", *engines])]
+    lines.append(_line(["---", "---:", *(["---"] * len(engines))]))
+    for name in [name for name in scores if name in PEERS and split in scores[name].splits]:
+        miou = scores[name].splits[split].miou
+        cells = [name, _share(miou)]
+        for engine in engines:
+            peer = latency.engines.get(name, {}).get(engine)
+            points = _points(scores, latency, engine, split)
+            ours = {rival: point for rival, point in points.items() if rival not in PEERS}
+            rivals = {rival: point for rival, point in ours.items() if peer and point[0] <= peer.high_ms}
+            if peer is None or not rivals:
+                cells.append("not run" if peer is None else "**none is as fast**")
                 continue
             best = max(rivals, key=lambda rival: rivals[rival][1])
-            gap = rivals[best][1] - miou
-            word = "above it" if gap > 0 else "**not above it**"
-            lines.append(text + f"{best} ({rivals[best][0]:.1f} ms) is {word}, {100 * gap:+.1f} points.")
+            gap = 100 * (rivals[best][1] - miou)
+            same = " ≈" if abs(gap) < noise else ""
+            word = f"{best} {gap:+.1f}{same}"
+            cells.append(word if gap > 0 else f"**{word}**")
+        lines.append(_line(cells))
     return lines
+
+
+def _as_exported(latency: Latency) -> list[str]:
+    """What the exact forms give each row, in OpenVINO."""
+    rows = {name: row for name, row in latency.engines.items() if any(label in row for label in AS_EXPORTED)}
+    if not rows:
+        return []
+    lines = [
+        "## What the exact forms do",
+        "",
+        "The same graphs as they are exported, in the same run, and the forms that change each: a network without a "
+        "LayerNormalization has none to take apart, and ArgMax by phases needs logits that are enlarged by 2 or 4 at "
+        "the end.",
+        "",
+    ]
+    labels = [
+        label for label in (*ENGINES, *AS_EXPORTED) if label in AS_EXPORTED or f"{label}, as exported" in AS_EXPORTED
+    ]
+    lines += [_line(["model", *(f"{label} ms" for label in labels), "forms"])]
+    lines.append(_line(["---", *(["---:"] * len(labels)), "---"]))
+    for name, row in rows.items():
+        forms = ", ".join(latency.forms.get(name, [])) or "none applies"
+        lines.append(_line([name, *(_time(row.get(label)) for label in labels), forms]))
+    return [*lines, ""]
+
+
+def _time(timing: Timing | None) -> str:
+    return f"{timing.p50_ms:.2f} [{timing.low_ms:.2f}, {timing.high_ms:.2f}]" if timing else "not run"
 
 
 def _points(
@@ -150,15 +198,12 @@ def plot(points: Mapping[str, tuple[float, float]], engine: str, split: str) -> 
     pad = max(1.0, 0.2 * (max(shares) - min(shares)))
     x = Axis(0.8 * min(times), 1.5 * max(times), f"{engine}, median ms", "log")
     picture = Plot(x, Axis(min(shares) - pad, max(shares) + pad, f"{split} mIoU, %"), f"{split} mIoU", 900, 340)
-    ours = sorted(point for name, point in points.items() if name not in PEERS)
-    picture.line([(ms, 100 * miou) for ms, miou in ours], "s1")
+    ours = sorted((ms, 100 * miou) for name, (ms, miou) in points.items() if name not in PEERS)
+    picture.line(ours, "s1")
     for name, (ms, miou) in points.items():
         style = "s2" if name in PEERS else "s1"
         picture.dots([(ms, 100 * miou, 6, f"{name}: {ms:.2f} ms, {100 * miou:.1f} %")], style)
-        # ours to the upper left of their line, peers to the lower right: no name lies on the line
-        height = picture.y.high - picture.y.low
-        place, anchor = (-0.07 * height, "start") if name in PEERS else (0.03 * height, "end")
-        picture.text(ms, 100 * miou + place, name, anchor=anchor)
+    picture.names([(ms, 100 * miou, name) for name, (ms, miou) in points.items()], [ours])
     return picture
 
 

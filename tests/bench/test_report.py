@@ -121,3 +121,25 @@ def test_axes_place_values():
     plot = Plot(Axis(0, 1, "x"), Axis(0, 1, "y"), "t", 200, 100)
     assert plot.at(0, 0)[0] < plot.at(1, 0)[0]
     assert plot.at(0, 0)[1] > plot.at(0, 1)[1]
+
+
+def test_names_keep_off_each_other_off_the_dots_and_off_the_line():
+    plot = Plot(Axis(0, 100, "x"), Axis(0, 100, "y"), "names", 900, 340)
+    points = [(50.0, 50.0, "edge-l"), (51.5, 51.0, "yolo26n-sem"), (50.0, 56.0, "edge-m"), (99.5, 50.0, "at the edge")]
+    line = [(0.0, 50.0), (100.0, 50.0)]
+    plot.names(points, [line])
+    boxes = []
+    for mark in plot.marks:
+        text = ET.fromstring(mark)
+        x, y, width = float(text.get("x")), float(text.get("y")), 6 * len(text.text)
+        left = x - {"start": 0, "middle": width / 2, "end": width}[text.get("text-anchor")]
+        boxes.append((left, y - 10, left + width, y + 2))
+    assert [ET.fromstring(mark).text for mark in plot.marks] == [word for *_, word in points]
+    for place, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 62
+        assert right <= 900 - 16
+        for other in boxes[place + 1 :]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+        for x, y in (plot.at(*point[:2]) for point in points):
+            assert not (left - 5 < x < right + 5 and top - 5 < y < bottom + 5)
+        assert not top < plot.at(0, 50)[1] < bottom  # the line

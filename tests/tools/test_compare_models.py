@@ -25,7 +25,7 @@ from edgeseg.train.loop import Trainer
 from edgeseg.train.supervised import supervised_parts
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("compare_models", "model_latency", "model_page", "model_rows", "peer_models", "row_checks")
+MODULES = ("compare_models", "model_engines", "model_latency", "model_page", "model_rows", "peer_models", "row_checks")
 SMALL = [
     *("--data", "street:seed=1,frames=16,size=64x96", "--epochs", "2", "--crop", "64x96", "--threads", "1"),
     *("--set", "data.split=train", "--set", "data.val_splits=['val']"),
@@ -51,13 +51,14 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The tool's modules, with a tiny network as a peer."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import compare_models
+    import model_engines
     import model_latency
     import model_page
     import model_rows
     import peer_models
     import row_checks
 
-    modules = (compare_models, model_latency, model_page, model_rows, peer_models, row_checks)
+    modules = (compare_models, model_engines, model_latency, model_page, model_rows, peer_models, row_checks)
     found = dict(zip(MODULES, modules, strict=True))
     monkeypatch.setitem(peer_models.PEERS, "tiny", peer_models.Peer("torch", "a stand-in", TinyNet, factor=8))
     threads = torch.get_num_threads()
@@ -91,7 +92,10 @@ def test_a_table_from_training_to_page(tools: dict[str, ModuleType], tmp_path: P
         assert f"--only {name}`" in page  # the command that makes this row alone
         assert (tmp_path / "runs" / name / "model.onnx").is_file()
     latency = json.loads((tmp_path / "runs" / "latency.json").read_text())
-    assert set(latency["engines"]["tiny"]) == set(tools["model_latency"].ENGINES)
+    timed = tools["model_engines"]
+    assert set(latency["engines"]["tiny"]) == {*timed.ENGINES, *timed.AS_EXPORTED}
+    assert latency["forms"] == {"edge-s": ["tail=phases"], "tiny": []}  # its logits are enlarged by 8
+    assert "| none applies |" in page
     assert all(timing["p50_ms"] > 0 for row in latency["engines"].values() for timing in row.values())
     assert "2 epochs of crops of 64x96" in page
     assert "A note." in page
@@ -100,6 +104,35 @@ def test_a_table_from_training_to_page(tools: dict[str, ModuleType], tmp_path: P
         svg = (tmp_path / f"models-{engine}.svg").read_text()
         assert "tiny" in svg
         assert "edge-s" in svg
+
+
+def test_a_lead_that_a_seed_explains_is_marked_and_a_loss_is_bold(tools: dict[str, ModuleType]) -> None:
+    rows, timed, page = tools["model_rows"], tools["model_latency"], tools["model_page"]
+
+    def score(miou: float) -> object:
+        split = rows.SplitScore(miou=miou, boundary_iou=None, iou={})
+        return rows.RowScore(rate=0.1, epochs=1, images=1, seed=1, splits={"dev": split})
+
+    def took(ms: float) -> dict[str, object]:
+        timing = timed.Timing(p50_ms=ms, low_ms=ms, high_ms=ms + 1, calls=9, stable=True, agreement=1.0)
+        return {"OpenVINO f32": timing}
+
+    scores = {"edge-s": score(0.30), "edge-m": score(0.42), "edge-l": score(0.45), "tiny": score(0.40)}
+    times = {"edge-s": 5.0, "edge-m": 10.0, "edge-l": 20.0}
+
+    def cell(tiny_ms: float, noise: float) -> str:
+        engines = {name: took(ms) for name, ms in {**times, "tiny": tiny_ms}.items()}
+        latency = timed.Latency(
+            created="", device="", size=(8, 8), threads=1, seconds=1.0, busy="", trained={}, engines=engines
+        )
+        row = page._verdicts(scores, latency, "dev", noise)[-1]
+        return str(row.split("|")[3].strip())
+
+    assert cell(10.0, 6.0) == "edge-m +2.0 ≈"
+    assert cell(10.0, 0.0) == "edge-m +2.0"  # not known
+    assert cell(20.0, 4.0) == "edge-l +5.0"
+    assert cell(5.0, 4.0) == "**edge-s -10.0**"
+    assert cell(1.0, 4.0) == "**none is as fast**"
 
 
 def test_a_finished_row_is_not_trained_again(
@@ -276,6 +309,11 @@ def test_a_recipe_of_edgeseg_train_takes_the_place_of_the_tools(tools: dict[str,
 def test_rows_cannot_have_equal_times(tools: dict[str, ModuleType], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="equal epochs"):
         rows_of(tools, tmp_path, "--set", "train.minutes=1").config("tiny")  # type: ignore[attr-defined]
+
+
+def test_nothing_is_timed_that_was_not_built(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no engines to time.*--stages build latency"):
+        run(tools, tmp_path, "--stages", "latency")
 
 
 def test_unknown_rows_are_refused_by_name(tools: dict[str, ModuleType], tmp_path: Path) -> None:

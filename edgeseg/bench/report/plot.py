@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,19 @@ from typing import Literal
 
 Kind = Literal["linear", "log"]
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]
 _MIDDLE = 'text-anchor="middle"'
+_SIDES = (
+    (0.0, -11.0, "middle"),
+    (0.0, 20.0, "middle"),
+    (11.0, 4.0, "start"),
+    (-11.0, 4.0, "end"),
+    (9.0, -9.0, "start"),
+    (-9.0, -9.0, "end"),
+    (9.0, 17.0, "start"),
+    (-9.0, 17.0, "end"),
+)
+"""Where a word may stand from its dot, in pixels, the liked ones first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,29 @@ class Plot:
             f'<text class="note {style}" x="{px:.1f}" y="{py - 5:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
         )
 
+    def names(self, points: Sequence[tuple[float, float, str]], lines: Sequence[Sequence[Point]] = ()) -> None:
+        """Words beside dots, each on the side where it covers the least of other dots, words and lines.
+
+        Args:
+            points: (x, y, word) of each dot.
+            lines: Polylines that words keep off, as given to `line`.
+        """
+        dots = [self.at(x, y) for x, y, _ in points]
+        paths = [spot for line in lines for spot in _along([self.at(*point) for point in line])]
+        frame = (self.left, self._TOP, self.width - self._RIGHT, self.height - self._BOTTOM)
+        taken: list[Box] = []
+        for place, (_, _, word) in enumerate(points):
+            px, py = dots[place]
+            others = [(*spot, 7) for spot in (*dots[:place], *dots[place + 1 :])] + [(*spot, 3) for spot in paths]
+            boxes = [_word_box(px + dx, py + dy, word, anchor) for dx, dy, anchor in _SIDES]
+            costs = [_covered(box, others, taken, frame) for box in boxes]
+            best = costs.index(min(costs))
+            dx, dy, anchor = _SIDES[best]
+            taken.append(boxes[best])
+            self.marks.append(
+                f'<text class="note" x="{px + dx:.1f}" y="{py + dy:.1f}" text-anchor="{anchor}">{escape(word)}</text>'
+            )
+
     def svg(self) -> str:
         """The whole picture."""
         return (
@@ -150,6 +186,31 @@ class Plot:
             f"{escape(self.y.label)}</text>"
         )
         return "".join(parts)
+
+
+def _word_box(px: float, py: float, word: str, anchor: str) -> Box:
+    """About where a word of 12 pixels' height lies: left, top, right, bottom."""
+    width = 6.6 * len(word)
+    left = px - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+    return left, py - 11, left + width, py + 3
+
+
+def _covered(box: Box, spots: Iterable[tuple[float, float, int]], taken: Iterable[Box], frame: Box) -> int:
+    """How much a word would lie on: spots (x, y, radius) by number; words and the frame's edge count most."""
+    left, top, right, bottom = box
+    points = sum(left - r < x < right + r and top - r < y < bottom + r for x, y, r in spots)
+    words = sum(left < other[2] and other[0] < right and top < other[3] and other[1] < bottom for other in taken)
+    outside = left < frame[0] or right > frame[2] or top < frame[1] or bottom > frame[3]
+    return points + 100 * (words + outside)
+
+
+def _along(corners: Sequence[Point]) -> list[Point]:
+    """Points on a polyline, some four pixels apart."""
+    spots: list[Point] = []
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+        count = max(1, round(math.hypot(x1 - x0, y1 - y0) / 4))
+        spots += [(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(count + 1)]
+    return spots
 
 
 def number(value: float) -> str:
