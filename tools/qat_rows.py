@@ -94,7 +94,7 @@ def compare(arguments: argparse.Namespace) -> tuple[list[Row], Sequence[str]]:
     }
     for name, qat in tuned.items():
         if not (work / name / "done.json").exists():
-            overrides = {**tables, "data": {"train": arguments.data}, "qat": qat}
+            overrides = {**tables, "data": {"train": arguments.data, "limit": 1.0}, "qat": qat}
             request = TrainRequest(
                 out=work / name, qat=str(start), ranges=str(as_is), device="cpu", overrides=overrides
             )
