@@ -72,18 +72,24 @@ def _head(rows: Rows, scores: Mapping[str, RowScore], latency: Latency | None, c
         "",
         "*Parameters* and *multiply-adds* are of the exported graph (BatchNorm folded, auxiliary heads gone). "
         "*Latency* is the median of the runtime's own call on the full graph (uint8 NHWC frame in, argmax uint8 mask "
-        "out, the same geometry around every network), with its 95 % interval. Each graph is written as `edgeseg "
-        "build` writes it for that runtime on a CPU, in the exact forms of engines/targets/cpu.toml, peers too.",
+        f"out, the same geometry around every network), with its 95 % interval.{_written(latency)}",
         "",
     ]
     if latency is not None:
         lines += [
-            f"Latency at {format_size(latency.size)}, {latency.threads} threads, all engines in turns in one run of "
+            f"Latency at {format_size(latency.size)}, {latency.threads} thread(s) an engine, all in turns in a run of "
             f"{latency.seconds:g} s, on {latency.created}, {latency.busy}. {latency.device}. Every float32 engine "
             "gives torch's class for at least 99.9 % of the pixels, or nothing is written.",
             "",
         ]
     return lines
+
+
+def _written(latency: Latency | None) -> str:
+    if latency is None or not latency.forms:
+        return ""
+    text = "Each graph is written as `edgeseg build` writes it for that runtime on a CPU: in the exact forms of"
+    return f" {text} engines/targets/cpu.toml, ours and peers alike."
 
 
 def _where(scores: Mapping[str, RowScore]) -> str:
