@@ -176,6 +176,11 @@ def test_int8_without_ranges(bad: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("args", "words"),
     [
         (["train", "--data", "street:frames=8", "--model", "edge-xs", "--out", "r"], ["edge-xs", "edge-s"]),
+        (
+            ["train", "--model", "edge-s", "--epochs", "2", "--minutes", "1", "--out", "r"],
+            ["--epochs 2", "--minutes 1"],
+        ),
+        (["train", "--minutes", "1", "--set", "train.schedule=cosine", "--out", "r"], ["cosine", "trapezoid"]),
         (["train", "--data", "kitti:x", "--model", "edge-s", "--out", "r"], ["kitti", "camvid"]),
         (["build", "{model}", "--target", "cpuu", "--precision", "fp32"], ["cpuu", "did you mean cpu"]),
         (["build", "zoo:edge-xs", "--precision", "fp32"], ["edge-xs"]),

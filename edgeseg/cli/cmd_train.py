@@ -15,7 +15,7 @@ from edgeseg.cli.ui import Ui, common_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--config", type=click.Path(path_type=Path), help="Recipe as TOML: [train], [data], [augment], [loss] ….")
 @click.option("--epochs", type=int, help="Passes over the training frames.")
-@click.option("--minutes", type=float, help="Time the run may take, in place of --epochs.")
+@click.option("--minutes", type=float, help="Time to train, in place of --epochs; schedule trapezoid.")
 @click.option("--batch", type=int, help="Frames in a step.")
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--seed", type=int, help="Everything random follows from it.")
@@ -67,6 +67,9 @@ def command(
     from edgeseg.train.overrides import parse_overrides
     from edgeseg.train.request import TrainRequest
 
+    if minutes and epochs:
+        lengths = f"--epochs {epochs} --minutes {minutes:g}"
+        raise RequestError("two lengths of one run", value=lengths, allowed="one of them")
     if not qat and (placement or learn_scales):
         raise RequestError(
             "only fine-tuning with integers has that",
@@ -77,7 +80,8 @@ def command(
         "data.train": data,
         "train.epochs": epochs,
         "train.minutes": minutes,
-        "train.schedule": "trapezoid" if minutes else None,
+        # one of --set stands as it is, and is refused where it needs a length
+        "train.schedule": None if not minutes or any(v.startswith("train.schedule") for v in values) else "trapezoid",
         "train.batch": batch,
         "train.lr": lr,
         "train.seed": seed,

@@ -36,9 +36,12 @@ class TimeBudget:
             elapsed_s: Time since the start of the loop.
         """
         self._ends.append((epoch, elapsed_s))
-        if elapsed_s < self._seconds * (1 - self._cooldown):
+        pace_s = self._pace_s()
+        compiled = config.compile and len(self._ends) == 1  # says nothing of the epochs that follow
+        # an epoch that would pass the place is the first in which the rate falls: long ones would run over the time
+        if elapsed_s + (0 if compiled else pace_s) <= self._seconds * (1 - self._cooldown):
             return None
-        left = max(1, math.floor((self._seconds - elapsed_s) / self._pace_s()))
+        left = max(1, math.floor((self._seconds - elapsed_s) / pace_s))
         epochs = epoch + left
         return msgspec.structs.replace(config, epochs=epochs, cooldown=left / epochs, minutes=0.0)
 

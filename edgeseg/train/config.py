@@ -17,9 +17,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         epochs: Passes over the training frames.
-        minutes: Time that the run may take, counted from the start of its process; 0 is no limit. With it `epochs` is
-            found by the run itself, from its own pace, where the cooldown of a `trapezoid` has to begin, and is
-            written into its config; from there on the run can be resumed bit for bit like any other.
+        minutes: Time that the training loop may take, anew in each process until it has decided; 0 is no limit.
+            The run finds `epochs` itself, from its own pace, where the cooldown of a `trapezoid` has to begin, and
+            writes it into its config; from there on it can be resumed bit for bit like any other.
         batch: Frames in one optimiser step, over all processes together.
         lr: Peak learning rate of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
         weight_decay: Decay of filters; norms, biases and layer scales have none.

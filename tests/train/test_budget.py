@@ -36,6 +36,19 @@ def test_the_epochs_that_are_left_follow_from_the_pace_of_the_last_ones() -> Non
     assert rates[4] < 0.06
 
 
+def test_epochs_that_are_long_against_the_time_do_not_run_over_it() -> None:
+    """Half a minute each in one minute: the second has to be the last, though the first ends before the place."""
+    config = msgspec.structs.replace(CONFIG, minutes=1, cooldown=0.3)
+    found = TimeBudget(config).finish_epoch(config, 1, 30)
+    assert found is not None
+    assert found.epochs == 2
+
+
+def test_an_epoch_that_compiled_the_step_does_not_stand_for_the_others() -> None:
+    config = msgspec.structs.replace(CONFIG, minutes=2, cooldown=0.3, compile=True)
+    assert TimeBudget(config).finish_epoch(config, 1, 50) is None
+
+
 def test_an_epoch_longer_than_the_time_is_followed_by_one_more_in_which_the_rate_falls() -> None:
     found = TimeBudget(CONFIG).finish_epoch(CONFIG, 1, 5000)
     assert found is not None
