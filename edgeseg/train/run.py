@@ -41,7 +41,9 @@ def train(request: TrainRequest, progress: Progress) -> Path:
         fresh = not checkpoint_file(request.out).is_file()
         model = start_model(config, device, display, fresh=fresh)
         if fresh and config.init:
-            shift_heads(model, config, class_weights(corpora[0].histogram(), config.loss.class_weights))
+            weights = class_weights(corpora[0].histogram(), config.loss.class_weights)
+            if shift_heads(model, config, weights):
+                display.say(f"the biases of its heads moved to loss.weight_shift {config.loss.weight_shift:g}")
         parts = _with_teacher(supervised_parts(config, corpora[0], corpora[1:], device), config, model, device)
         world.wait()  # all have seen that the folder is free before one makes it
         if world.leads:

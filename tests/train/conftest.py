@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from edgeseg.core.types import Classes, Sample
+from edgeseg.train.corpus import Corpus, read_corpus
 
 CLASSES = Classes(names=("ground", "box", "sky"), palette_rgb=((90, 60, 30), (200, 30, 30), (120, 160, 220)))
 SIZE = (24, 32)
@@ -51,6 +52,12 @@ class Boxes:
         image = np.clip(palette[label] + rng.integers(-20, 20, (*self._size, 3)), 0, 255).astype(np.uint8)
         label[-2:] = 255
         return Sample(name=f"{index:03d}", image_hwc=image, label_hw=label)
+
+
+@pytest.fixture
+def corpus() -> Corpus:
+    """The boxes in memory."""
+    return read_corpus(Boxes(), "train", network_size=None)
 
 
 @pytest.fixture(scope="session")

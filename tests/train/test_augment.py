@@ -18,11 +18,6 @@ PLAIN = InputConfig(mean_rgb=(0.0, 0.0, 0.0), std_rgb=(1.0, 1.0, 1.0), network_s
 STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 
 
-@pytest.fixture
-def corpus() -> Corpus:
-    return read_corpus(Boxes(), "train", network_size=None)
-
-
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 

@@ -7,16 +7,11 @@ import pytest
 import torch
 
 from edgeseg.train.config import AugmentConfig
-from edgeseg.train.corpus import Corpus, read_corpus
+from edgeseg.train.corpus import Corpus
 from edgeseg.train.stack import FrameStack
 from edgeseg.train.window import Window, cut, draw_window
 
-from .conftest import SIZE, Boxes
-
-
-@pytest.fixture
-def corpus() -> Corpus:
-    return read_corpus(Boxes(), "train", network_size=None)
+from .conftest import SIZE
 
 
 def rng(seed: int = 0) -> np.random.Generator:
