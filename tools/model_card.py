@@ -26,7 +26,7 @@ _SEEN = {
 
 
 _NO_RECIPE = {
-    *(("train", field) for field in ("threads", "validate_every", "checkpoint_minutes", "compile")),
+    *(("train", field) for field in ("threads", "validate_every", "checkpoint_minutes", "compile", "cuda_graph")),
     *(("data", field) for field in ("train", "split", "val", "val_splits")),
 }
 

@@ -46,7 +46,8 @@ def begun(folder: Path, config: RunConfig, *, same_data: bool) -> int:
 
 def _plain(config: RunConfig, *, epochs: bool, named: bool) -> dict[str, object]:
     """The tables without what may differ: how a run is carried out and when it is scored; more where asked for."""
-    train = msgspec.structs.replace(config.train, threads=0, compile=False, validate_every=1, checkpoint_minutes=1.0)
+    train = msgspec.structs.replace(config.train, threads=0, compile=False, cuda_graph=True)
+    train = msgspec.structs.replace(train, validate_every=1, checkpoint_minutes=1.0)
     train = msgspec.structs.replace(train, epochs=1) if epochs else train
     data = config.data if named else msgspec.structs.replace(config.data, train="", val="")
     return to_tables(msgspec.structs.replace(config, train=train, data=data, version=""))

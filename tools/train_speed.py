@@ -127,7 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1.0, help="share of the frames that is read")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="steps of each loop in a round")
-    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--warm-up", type=int, default=5, help="steps before; on a GPU the fourth is recorded")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.FIELD=VALUE")
     return parser.parse_args()
 

@@ -32,7 +32,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ema_decay: Decay of the averaged weights, which are what a run gives; reached over the first steps.
         precision: `bf16` autocasts; `auto` takes it where the processor multiplies bf16 natively.
         channels_last: NHWC memory; without it LayerNorm models train several times slower on a CPU.
-        compile: Compile the step with torch.compile; pays on a GPU.
+        compile: Compile the network with torch.compile; pays on a GPU.
+        cuda_graph: On a GPU, record the step once for each shape of batch and replay it (one process only): a small
+            network is otherwise held up by the host, which launches a thousand small kernels a step.
         threads: CPU threads; 0 lets torch choose.
         seed: Everything random follows from it.
         validate_every: Epochs between two validations; the last epoch is always validated.
@@ -53,6 +55,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
     compile: bool = False
+    cuda_graph: bool = True
     threads: int = 0
     seed: int = 1
     validate_every: int = 5

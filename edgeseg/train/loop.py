@@ -20,12 +20,14 @@ from edgeseg.train import checkpoint
 from edgeseg.train.budget import UNKNOWN, TimeBudget
 from edgeseg.train.checkpoint import Position
 from edgeseg.train.config import TrainConfig
-from edgeseg.train.optimiser import AveragedModel, learning_rate, make_optimiser
+from edgeseg.train.optimiser import AveragedModel, learning_rate, make_optimiser, set_rate
 from edgeseg.train.parts import Parts, headline
 from edgeseg.train.plan import EpochPlan, Purpose, plan_epoch, seed_torch, steps_per_epoch
 from edgeseg.train.record import Recorder
+from edgeseg.train.step import LaunchedStep, RecordedStep, StepFunction
 from edgeseg.train.world import World, share_out, synchronise_norms
 
+_WRITE_EVERY_S = 10  # seconds between two files of the averaged weights; the last epoch writes one in any case
 _CHECK_EVERY = 20  # steps between two looks at the loss on a GPU, each of which waits for it
 
 
@@ -65,17 +67,26 @@ class Trainer:
         self._parts = parts
         self._world = world or World()
         self._device = next(model.parameters()).device
-        self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=bf16)
         self._averaged = AveragedModel(model, config.ema_decay)
-        self._optimiser = make_optimiser(model, config)
+        recorded = config.cuda_graph and self._device.type == "cuda" and self._world.size == 1
+        self._optimiser = make_optimiser(model, config, capturable=recorded)
         synchronise_norms(model, self._world)
         shared = share_out(parts.wrap(model), self._world, config.batch)
-        self._forward = torch.compile(shared) if config.compile else shared
-        # the loss is a hundred small operators a head: on a GPU their launches take longer than they do
-        self._objective = torch.compile(parts.objective) if config.compile else parts.objective
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        step = LaunchedStep(
+            parameters=list(model.parameters()),
+            forward=torch.compile(shared) if config.compile else shared,
+            # not compiled: torch 2.11 fails on the running sums of Lovasz, and a recorded step waits for no launches
+            objective=parts.objective,
+            optimiser=self._optimiser,
+            autocast=torch.autocast(self._device.type, torch.bfloat16, enabled=bf16),
+            clip_norm=config.clip_norm,
+            loss_sum=self._loss_sum,
+        )
+        self._step_on: StepFunction = RecordedStep(step) if recorded else step
         self._steps = steps_per_epoch(len(parts.feed), config.batch)
         self._saved_ns = self._start_ns = clock.now_ns()
+        self._written_ns = 0
         self.epoch = 0
         self.step = 0
 
@@ -157,21 +168,11 @@ class Trainer:
         positions = plan.positions(step, world.rank, world.size)
         inputs, targets = self._parts.feed.batch(epoch, positions, [int(plan.order[i]) for i in positions], step)
         number = epoch * self._steps + step
-        rate = learning_rate(config, number, self._steps)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimiser, learning_rate(config, number, self._steps))
         seed_torch(config.seed, Purpose.STEP, epoch, step, world.rank)
         self._model.train()
-        with self._autocast:
-            outputs = self._forward(inputs)
-        loss = self._objective(inputs, outputs, targets)
-        self._optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if config.clip_norm:
-            nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_norm)
-        self._optimiser.step()
+        self._step_on(inputs, targets)
         self._averaged.update(number)
-        self._loss_sum += loss.detach()
 
     def _fit(self, progress: Progress, elapsed_s: float) -> None:
         """Where the run has a time and the rate must begin to fall: find its number of epochs."""
@@ -211,7 +212,7 @@ class Trainer:
         metrics: dict[str, object] = {
             "epoch": epoch,
             "loss": float(self._world.mean(self._loss_sum)) / self._steps,
-            "lr": self._optimiser.param_groups[0]["lr"],
+            "lr": float(self._optimiser.param_groups[0]["lr"]),
             "images_per_s": steps_hz * config.batch,
         }
         figures: dict[str, object] = {}
@@ -224,10 +225,16 @@ class Trainer:
                     recorder.pictures(found, epoch)
             recorder.epoch({**metrics, **figures})
             task.advance(0, f"epoch {epoch}{self._of()}  loss {metrics['loss']:.3f}  {headline(figures)}".rstrip())
-            checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
+            self._write_weights(now=bool(figures) or epoch == config.epochs)
         if epoch == config.epochs:
             self._save()
         return figures
+
+    def _write_weights(self, *, now: bool) -> None:
+        """Write the averaged weights; not every epoch where several fit into a second."""
+        if now or clock.now_ns() - self._written_ns > _WRITE_EVERY_S * 1e9:
+            checkpoint.write_tensors(self._run / "weights.safetensors", self.averaged.state_dict())
+            self._written_ns = clock.now_ns()
 
     def _save(self) -> None:
         loss_sum = float(self._world.mean(self._loss_sum))

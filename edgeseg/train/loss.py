@@ -123,17 +123,23 @@ def cross_entropy(
         even = -torch.matmul(spread, log_p.flatten(2)).view_as(loss) * valid
         loss = (1 - smoothing) * loss + smoothing * even
     if hard_share < 1:
-        hard = loss.detach() >= _quantile(loss.detach()[valid], 1 - hard_share)
+        hard = loss.detach() >= _threshold(loss.detach(), valid, 1 - hard_share)
         loss, mass = loss * hard, mass * hard
     return loss.sum() / mass.sum().clamp(min=1e-12)
 
 
-def _quantile(values: Tensor, share: float, *, looked_at: int = 16384) -> Tensor:
-    """A quantile from evenly spaced values: close enough for a threshold, and no sort of a million."""
-    if not len(values):
-        return values.new_zeros(())
-    step = max(1, len(values) // looked_at)
-    return torch.quantile(values[::step].float(), share).to(values.dtype)
+def _threshold(loss: Tensor, valid: Tensor, share: float, *, looked_at: int = 16384) -> Tensor:
+    """A quantile of the valid from evenly spaced values: close enough for a threshold, and no sort of a million."""
+    if loss.device.type == "cpu":
+        values = loss[valid]
+        if not len(values):
+            return values.new_zeros(())
+        step = max(1, len(values) // looked_at)
+        return torch.quantile(values[::step].float(), share).to(loss.dtype)
+    # the same without asking the GPU how many are valid; where none of those looked at is, it is not a number
+    step = max(1, loss.numel() // looked_at)
+    looked = torch.where(valid, loss, torch.nan).flatten()[::step].float()
+    return torch.nanquantile(looked, share).nan_to_num(0.0).to(loss.dtype)
 
 
 def draw_pixels(log_p: Tensor, labels: Tensor, *, ignore_id: int, count: int) -> tuple[Tensor, Tensor]:

@@ -25,9 +25,31 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the decay groups, in its fused form."""
-    return torch.optim.AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.999), fused=True)
+def make_optimiser(model: nn.Module, config: TrainConfig, *, capturable: bool = False) -> torch.optim.AdamW:
+    """AdamW over the decay groups, in its fused form.
+
+    Args:
+        model: Whose parameters learn.
+        config: Rate and decay.
+        capturable: Whether a CUDA graph may record its step; the rate is then a tensor on the model's device.
+    """
+    device = next(model.parameters()).device
+    return torch.optim.AdamW(
+        decay_groups(model, config.weight_decay),
+        lr=torch.tensor(config.lr, device=device) if capturable else config.lr,
+        betas=(0.9, 0.999),
+        fused=True,
+        capturable=capturable,
+    )
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give all groups a learning rate, in place where it is a tensor."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
