@@ -83,7 +83,7 @@ def load(run: Path, state: State) -> Position:
             position = msgspec.json.decode((archive.metadata() or {}).get(_KEY, "{}"), type=Position)
             _fill(state.model, "model.", archive, file)
             _fill(state.averaged, "averaged.", archive, file)
-            _fill_optimiser(state.optimiser, archive)
+            _fill_optimiser(state.optimiser, archive, file)
     except (SafetensorError, msgspec.DecodeError) as error:
         raise VerifyError("the checkpoint does not verify", value=f"{file}: {error}") from error
     return position
@@ -102,8 +102,16 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, 
             yield f"{index}.{key}", value
 
 
-def _fill_optimiser(optimiser: torch.optim.Optimizer, archive: Any) -> None:
+def _fill_optimiser(optimiser: torch.optim.Optimizer, archive: Any, file: Path) -> None:
     parameters = list(_parameters(optimiser))
+    stored = {int(name.split(".", 2)[1]) for name in archive.keys() if name.startswith("optimiser.")}  # noqa: SIM118
+    if stored - set(range(len(parameters))):
+        raise VerifyError(
+            "the checkpoint is of a version in which other tensors learned",
+            value=f"{file}: {max(stored) + 1} tensors",
+            allowed=f"{len(parameters)}",
+            fix="--init RUN in a new run starts from its weights",
+        )
     for name in archive.keys():  # noqa: SIM118 - not a mapping
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)

@@ -88,8 +88,9 @@ def test_every_network_keeps_the_contract(name: str, tmp_path: Path) -> None:
     assert parts[0].shape == (2, CLASSES, *x.shape[2:])
     sum(part.square().mean() for part in parts).backward()
     for path, parameter in model.named_parameters():
-        assert parameter.grad is not None, path
-        assert torch.isfinite(parameter.grad).all(), path
+        if parameter.requires_grad:
+            assert parameter.grad is not None, path
+            assert torch.isfinite(parameter.grad).all(), path
 
     # eval mode: one finite tensor, the same from a file and in the other memory format
     model.eval()
@@ -102,6 +103,27 @@ def test_every_network_keeps_the_contract(name: str, tmp_path: Path) -> None:
         assert torch.equal(logits_of(again, x), logits)
         rows = model.to(memory_format=torch.contiguous_format)
         torch.testing.assert_close(logits_of(rows, x.contiguous()), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["default", "block-basic", "stem-conv4", "norm-layer", "aux"])
+def test_only_what_a_batch_norm_takes_off_again_does_not_learn(name: str) -> None:
+    model = build_model(EVERY[name], CLASSES)
+    x = frames(EVERY[name])
+    held = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    assert len(held) == sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+    def trained() -> list[Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of the stochastic depth
+            out = model(x)
+        return out if isinstance(out, list) else [out]
+
+    with torch.no_grad():
+        before = trained()
+        for parameter in held:
+            parameter.copy_(torch.linspace(-1, 1, len(parameter)))
+        for now, then in zip(trained(), before, strict=True):
+            torch.testing.assert_close(now, then, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 1)])

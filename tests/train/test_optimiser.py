@@ -20,7 +20,7 @@ from .conftest import TINY
 def test_only_filters_decay() -> None:
     model = build_model(convert(TINY, ModelConfig, origin="test"), 3)
     decayed, free = (group["params"] for group in decay_groups(model, 0.1))
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all(names[id(parameter)].endswith("weight") and parameter.ndim == 4 for parameter in decayed)
     assert {name.rpartition(".")[2] for name in (names[id(parameter)] for parameter in free)} == {"weight", "bias"}
     assert not any(parameter.ndim == 4 for parameter in free)
