@@ -97,7 +97,7 @@ class Study:
             KeyboardInterrupt: By Ctrl-C or SIGTERM; what is finished has been written down.
         """
         self.take_over(jobs)
-        missing = [job for job in jobs if job.key not in self.results().rows]
+        missing = self._missing(jobs)
         self._progress.say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them measured")
         self._runs.mkdir(parents=True, exist_ok=True)
         failed: list[str] = []
@@ -122,6 +122,13 @@ class Study:
         for job in left:
             if self._result_file(job).is_file() and (self._runs / job.key / "done.json").is_file():
                 self._score(job)
+
+    def _missing(self, jobs: list[Job]) -> list[Job]:
+        """What is to be trained: rows that were not measured, and those that they need whose weights are not here."""
+        measured = self.results().rows
+        needed = {need.key for job in jobs if job.key not in measured for need in job.needs.values()}
+        absent = {key for key in needed if not (self._runs / key / "done.json").is_file()}
+        return [job for job in jobs if job.key not in measured or job.key in absent]
 
     def time(self, jobs: list[Job], size: tuple[int, int], duration_s: float, machine: str) -> None:
         """Time the rows of the groups that ask for it, trained or not; the first is what the others are held against.

@@ -348,6 +348,30 @@ def test_rows_are_trained_in_the_order_given_and_what_they_need_before_them(tmp_
     assert [job.id for job in study.select([], [])] == ["seeds/one", "seeds/two", "loss/large", "loss/x"]
 
 
+def test_a_teacher_that_was_measured_elsewhere_is_trained_again_only_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = '{ name = "x", teacher = "loss/large" }, { name = "large", model = "edge-m" }'
+    study = Study(table(tmp_path, group(rows)), DATA, tmp_path / "runs", tmp_path / "page.md")
+    jobs = study.select(["loss"], [])
+    large, taught = jobs
+    begun: list[str] = []
+    monkeypatch.setattr("ablate.Pool.run", lambda _pool, missing: begun.extend(job.id for job in missing))
+
+    def missing(**measured: Result) -> list[str]:
+        begun.clear()
+        write_results(tmp_path / "page.json", msgspec.structs.replace(study.results(), rows=measured))
+        study.train(jobs, 1)
+        return list(begun)
+
+    assert missing() == ["loss/large", "loss/x"]
+    assert missing(**{large.key: scored(0.5)}) == ["loss/large", "loss/x"]  # it was measured, its weights are not here
+    assert missing(**{large.key: scored(0.5), taught.key: scored(0.4)}) == []
+    (tmp_path / "runs" / large.key).mkdir(parents=True)
+    (tmp_path / "runs" / large.key / "done.json").touch()
+    assert missing(**{large.key: scored(0.5)}) == ["loss/x"]
+
+
 def test_what_does_not_exist_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
