@@ -62,6 +62,26 @@ def float_model() -> object:
     return helper.make_model(helper.make_graph([node], "g", [value], [value]))
 
 
+BARE = "\x1e"  # between the ONNX nodes of a kernel; JSON asks for \\u001e, and 8.6 writes the character itself
+
+
+def test_what_8_6_writes_between_nodes_is_no_json_and_is_read() -> None:
+    text = layers(split=False)
+    bare = text.replace("\\u001e", BARE)
+    assert bare != text
+    assert kernels_from_inspector(bare) == kernels_from_inspector(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"Layers": [{"Name": nought}]}', "Expecting value at 21: .*nought"), ("[]", "cannot be read")],
+    ids=["no JSON", "no object"],
+)
+def test_an_answer_that_cannot_be_read_is_shown_where_it_breaks(text: str, said: str) -> None:
+    with pytest.raises(VerifyError, match=said):
+        kernels_from_inspector(text)
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_the_inspector_of_every_version_gives_the_same_audit(split: bool) -> None:
     result = audit(kernels_from_inspector(layers(split=split)), quantised_model(), "int8")
