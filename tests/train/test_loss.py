@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from torch.nn.functional import cross_entropy as torch_cross_entropy
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, nll_loss
 
 from edgeseg.train.config import LossConfig
 from edgeseg.train.loss import (
@@ -50,6 +50,21 @@ def test_cross_entropy_equals_torch(batch: tuple[torch.Tensor, torch.Tensor], sm
 def test_cross_entropy_of_an_unlabelled_batch_is_zero() -> None:
     log_p = log_softmax(torch.randn(1, 4, 2, 2), 1)
     assert cross_entropy(log_p, torch.full((1, 2, 2), IGNORE), ignore_id=IGNORE) == 0
+
+
+def test_a_label_that_is_no_class_is_refused() -> None:
+    log_p = log_softmax(torch.randn(1, 3, 2, 2), 1)
+    with pytest.raises(IndexError, match="out of bounds"):
+        cross_entropy(log_p, torch.full((1, 2, 2), 3), ignore_id=IGNORE)
+
+
+def test_hard_pixels_are_the_labelled_ones_of_largest_loss(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = batch
+    log_p = log_softmax(logits, 1)
+    every = nll_loss(log_p, labels, ignore_index=IGNORE, reduction="none")[labels != IGNORE]
+    hardest = every.sort().values[len(every) // 2 :]
+    found = cross_entropy(log_p, labels, ignore_id=IGNORE, hard_share=0.5)
+    torch.testing.assert_close(found, hardest.mean())
 
 
 def test_lovasz_of_hard_masks_is_one_minus_mean_iou() -> None:
