@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablation_scores import Result, Results, Score
 from ablation_table import Group, Job, Table
+from seed_noise import SeedNoise
 
 BETTER, WORSE, NOT_RUN = "better", "worse", "not yet run"
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-"""Quantile 0.975 of Student's t for 1, 2, … degrees of freedom; 1.96 is its limit."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,8 @@ class Noise:
         Args:
             others: Runs that the compared one is held against the mean of.
         """
-        if self.deviation is None:
-            return None
-        freedom = len(self.values) - 1
-        quantile = _T95[freedom - 1] if freedom <= len(_T95) else 1.96
-        return quantile * self.deviation * math.sqrt(1 + 1 / others)
+        noise = SeedNoise.pooled([self.values])
+        return None if noise is None else noise.apart(1, others)
 
 
 class Findings:

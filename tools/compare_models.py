@@ -108,6 +108,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         rates=rates,
         rate_epochs=options.rate_epochs,
         device=options.device if "train" in options.stages else "cpu",
+        seeds=tuple(options.seeds_from),
         recipe=_recipe(options.config) if options.config else RECIPE,
     )
 
@@ -161,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, help="frames in a step")
     parser.add_argument("--crop", help="HEIGHTxWIDTH of the training crops")
     parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--seeds-from", type=Path, nargs="+", default=[], metavar="DIR", help="page: --runs of other seeds, for means"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads of the training")
     parser.add_argument("--device", default="cpu", help="where rows are trained and scored: auto, cpu, cuda, cuda:N")
     parser.add_argument("--compile", action="store_true", help="torch.compile; what it cannot take runs uncompiled")

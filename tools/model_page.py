@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_engines import AS_EXPORTED, ENGINES
 from model_latency import Latency, Timing
-from model_rows import FORMS, OURS, Plan, Rows, RowScore, Shape
+from model_rows import FORMS, OURS, Plan, Rows, RowScore, Shape, mean_score
 from peer_models import PEERS, missing
+from seed_noise import SeedNoise
 
 from edgeseg.bench.report.plot import Axis, Plot
 from edgeseg.bench.suite_page import standalone
@@ -18,6 +20,7 @@ from edgeseg.core.deps import package_version
 from edgeseg.core.types import format_size
 
 Cells = Sequence[str]
+Runs = Sequence[RowScore]
 
 
 def write_page(
@@ -31,15 +34,17 @@ def write_page(
         latency: What was timed; None where nothing was.
         command: The command line that makes it again.
         notes: Further lines below the plots.
-        noise: Points of mIoU by which two runs may differ by their seed alone; 0 is not known.
+        noise: Points of mIoU by which two runs may differ by their seed alone, where no row has two seeds; 0 is not
+            known.
     """
-    scores = {name: found for name in rows.plan.names if (found := rows.finished(name))}
+    runs = {name: found for name in rows.plan.names if (found := rows.runs_of(name))}
+    scores = {name: mean_score(found) for name, found in runs.items()}
     shapes = {name: rows.shape(name) for name in rows.names}
     files = [out]
-    lines = [*_head(rows, scores, latency, command), *_table(rows, scores, shapes, latency), ""]
+    lines = [*_head(rows, runs, latency, command), *_table(rows, runs, shapes, latency), ""]
     if latency is not None and scores:
         split = next(iter(next(iter(scores.values())).splits))
-        lines += ["## Accuracy over latency", "", *_verdicts(scores, latency, split, noise), ""]
+        lines += ["## Accuracy over latency", "", *_verdicts(runs, latency, split, noise), ""]
         for engine in ENGINES:
             points = _points(scores, latency, engine, split)
             if points:
@@ -49,12 +54,12 @@ def write_page(
                 lines += [f"![{split} mIoU over latency, {engine}]({file.name})", ""]
     lines += ["## What to make of it", "", *(f"- {note}" for note in notes), ""] if notes else []
     lines += _as_exported(latency) if latency is not None else []
-    lines += [*_classes(scores), *_commands(rows.plan, scores, command), *_recipe(rows)]
+    lines += [*_classes(scores), *_commands(rows.plan, runs, command), *_recipe(rows)]
     write_text(out, "\n".join(lines).rstrip() + "\n")
     return files
 
 
-def _head(rows: Rows, scores: Mapping[str, RowScore], latency: Latency | None, command: str) -> list[str]:
+def _head(rows: Rows, runs: Mapping[str, Runs], latency: Latency | None, command: str) -> list[str]:
     config = rows.config(OURS[0])
     crop = format_size(config.augment.crop or (0, 0))
     here = dict.fromkeys(PEERS[name].package for name in rows.names if name in PEERS)
@@ -65,8 +70,8 @@ def _head(rows: Rows, scores: Mapping[str, RowScore], latency: Latency | None, c
         "",
         f"Written by `{command}`; do not edit. Rows are trained from random first weights by the same loop: the "
         f"same frames in the same order ({config.data.split}), augmentation, loss, schedule, averaging and budget: "
-        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}, one command and one seed "
-        f"a row{_where(scores)}. The figures compare rows under this budget; another one would move "
+        f"{config.train.epochs} epochs of crops of {crop} in batches of {config.train.batch}, one command "
+        f"and {_seeds(runs)} a row{_where(runs)}. The figures compare rows under this budget; another one would move "
         f"them. A peer is only another `nn.Module` ({packages or 'no peer is installed'}). **Decide by {splits[0]}**: "
         "CamVid's own val is one clip of 6.7 s and flatters.",
         "",
@@ -92,23 +97,30 @@ def _written(latency: Latency | None) -> str:
     return f" {text} engines/targets/cpu.toml, ours and peers alike."
 
 
-def _where(scores: Mapping[str, RowScore]) -> str:
-    devices = dict.fromkeys(score.device for score in scores.values() if score.device)
+def _seeds(runs: Mapping[str, Runs]) -> str:
+    counts = sorted({len(found) for found in runs.values()}) or [1]
+    if counts == [1]:
+        return "one seed"
+    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{span} seeds, of which scores are the mean,"
+
+
+def _where(runs: Mapping[str, Runs]) -> str:
+    devices = dict.fromkeys(score.device for found in runs.values() for score in found if score.device)
     return f", on {'; '.join(devices)}" if devices else ""
 
 
-def _table(
-    rows: Rows, scores: Mapping[str, RowScore], shapes: Mapping[str, Shape], latency: Latency | None
-) -> list[str]:
+def _table(rows: Rows, runs: Mapping[str, Runs], shapes: Mapping[str, Shape], latency: Latency | None) -> list[str]:
     splits = rows.config(OURS[0]).data.val_splits
-    head = ["model", "parameters", "multiply-adds"]
+    head = ["model", "parameters", "multiply-adds", "seeds"]
     head += [f"{split} {kind}" for split in splits for kind in ("mIoU %", "boundary IoU %")]
     head += [f"{engine} ms" for engine in ENGINES] + ["BF16 agrees"]
     lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
     for name in rows.plan.names:
-        shape, found = shapes.get(name), scores.get(name)
+        shape, found = shapes.get(name), mean_score(runs[name]) if name in runs else None
         cells = [name]
         cells += [f"{shape.parameters / 1e6:.2f} M", f"{shape.multiply_adds / 1e9:.2f} G"] if shape else ["–"] * 2
+        cells.append(str(len(runs.get(name, ()))))
         for split in splits:
             scored = found.splits.get(split) if found else None
             cells += [_share(scored.miou), _share(scored.boundary_iou)] if scored else [_absent(name), "–"]
@@ -127,14 +139,24 @@ def _absent(name: str) -> str:
     return "timed only" if name in FORMS else "not run yet"
 
 
-def _verdicts(scores: Mapping[str, RowScore], latency: Latency, split: str, noise: float) -> list[str]:
+def _verdicts(runs: Mapping[str, Runs], latency: Latency, split: str, noise: float) -> list[str]:
     """For each peer and engine: the best of ours that is not slower, and by how much it differs."""
+    scores = {name: mean_score(found) for name, found in runs.items()}
+    pooled = SeedNoise.pooled(
+        [[run.splits[split].miou for run in found if split in run.splits] for found in runs.values()]
+    )
     engines = [*ENGINES, *(label for label in AS_EXPORTED if any(label in row for row in latency.engines.values()))]
     text = (
         f"Beside each peer the best of ours whose median lies under the upper end of the peer's interval, and by how "
         f"many points of {split} mIoU it is above the peer; bold where it is not."
     )
-    if noise:
+    if pooled is not None:
+        text += (
+            " ≈ where the means of two rows without any difference would lie as far apart by their seeds: a run "
+            f"leaves its row's mean by {100 * pooled.deviation:.1f} points (standard deviation, {pooled.freedom} "
+            "degrees of freedom, all rows with several seeds together); the bound is Student's at 95 % for that number."
+        )
+    elif noise:
         text += f" ≈ where two seeds of one row may differ by as much: {noise:.1f} points."
     lines = [text, "", _line(["peer", f"{split} mIoU %", *engines])]
     lines.append(_line(["---", "---:", *(["---"] * len(engines))]))
@@ -151,7 +173,8 @@ def _verdicts(scores: Mapping[str, RowScore], latency: Latency, split: str, nois
                 continue
             best = max(rivals, key=lambda rival: rivals[rival][1])
             gap = 100 * (rivals[best][1] - miou)
-            same = " ≈" if abs(gap) < noise else ""
+            bound = 100 * pooled.apart(len(runs[best]), len(runs[name])) if pooled else noise
+            same = " ≈" if abs(gap) < bound else ""
             word = f"{best} {gap:+.1f}{same}"
             cells.append(word if gap > 0 else f"**{word}**")
         lines.append(_line(cells))
@@ -226,24 +249,29 @@ def _classes(scores: Mapping[str, RowScore]) -> list[str]:
     return [*lines, ""]
 
 
-def _commands(plan: Plan, scores: Mapping[str, RowScore], command: str) -> list[str]:
-    if not scores:
+def _commands(plan: Plan, runs: Mapping[str, Runs], command: str) -> list[str]:
+    if not runs:
         return []
     lines = [
         "## What made each row",
         "",
-        _line(["model", "command", "seed", "images seen", "rate", "rates tried", "on"]),
+        _line(["model", "command", "seed", *_split_heads(runs), "images seen", "rate", "rates tried", "on"]),
     ]
-    lines.append(_line(["---"] * 2 + ["---:"] * 4 + ["---"]))
-    for name, score in scores.items():
+    lines.append(_line(["---"] * 2 + ["---:"] * (4 + len(_split_heads(runs))) + ["---"]))
+    for name, score in [(name, score) for name, found in runs.items() for score in found]:
         tried = ", ".join(f"{rate}: {_share(miou)}" for rate, miou in score.rates.items()) or "none"
-        cells = [name, f"`{command} --only {name}`", str(score.seed), str(score.images), f"{score.rate:g}", tried]
-        cells.append(score.device or "–")
+        own = re.sub(r"--seed \d+", f"--seed {score.seed}", command)
+        cells = [name, f"`{own} --only {name}`", str(score.seed), *(_share(one.miou) for one in score.splits.values())]
+        cells += [str(score.images), f"{score.rate:g}", tried, score.device or "–"]
         lines.append(_line(cells))
     if plan.rates:
         text = f"Every row tried the same learning rates, {plan.rate_epochs} epochs each (mIoU on the deciding split)"
         lines += ["", f"{text}; the best one was taken."]
     return [*lines, ""]
+
+
+def _split_heads(runs: Mapping[str, Runs]) -> list[str]:
+    return [f"{split} mIoU %" for split in next(iter(runs.values()))[0].splits]
 
 
 def _recipe(rows: Rows) -> list[str]:

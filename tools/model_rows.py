@@ -6,6 +6,7 @@ A peer is only another `nn.Module`: feed, loss, schedule, averaging, checkpoints
 from __future__ import annotations
 
 import functools
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,24 @@ class RowScore(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[str, SplitScore]
 
 
+def mean_score(runs: Sequence[RowScore]) -> RowScore:
+    """The mean over the seeds of a row, split by split and class by class; the first run's facts."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        there = [value for value in values if value is not None]
+        return statistics.fmean(there) if there else None
+
+    splits = {}
+    for split, first in runs[0].splits.items():
+        found = [run.splits[split] for run in runs if split in run.splits]
+        splits[split] = SplitScore(
+            miou=statistics.fmean(one.miou for one in found),
+            boundary_iou=mean([one.boundary_iou for one in found]),
+            iou={label: mean([one.iou.get(label) for one in found]) for label in first.iou},
+        )
+    return msgspec.structs.replace(runs[0], splits=splits)
+
+
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What a row costs, counted on its exported graph: weights after folding, multiply-adds of one frame."""
 
@@ -112,6 +131,7 @@ class Plan:
         rates: Learning rates that each row tries; empty takes the recipe's.
         rate_epochs: Epochs of each trial.
         device: Where rows are trained and scored: `auto`, `cpu`, `cuda` or `cuda:N`.
+        seeds: Further folders like `runs`, of the same recipe with another seed each.
         recipe: Of every row; the splits of its [data] are `RECIPE`'s where it names none.
     """
 
@@ -122,6 +142,7 @@ class Plan:
     rates: Sequence[float] = ()
     rate_epochs: int = 4
     device: str = "cpu"
+    seeds: tuple[Path, ...] = ()
     recipe: Tables = field(default_factory=lambda: RECIPE)
 
 
@@ -231,8 +252,13 @@ class Rows:
         file = self._scores(name)
         return msgspec.json.decode(file.read_bytes(), type=RowScore) if file.is_file() else None
 
+    def runs_of(self, name: str) -> list[RowScore]:
+        """The scores of a row's finished runs, one a seed, the plan's own first."""
+        files = [self._scores(name), *(folder / name / self._scores(name).name for folder in self.plan.seeds)]
+        return [msgspec.json.decode(file.read_bytes(), type=RowScore) for file in files if file.is_file()]
+
     def check(self) -> None:
-        """Hold the runs of all finished rows against the recipe.
+        """Hold the runs of all finished rows, further seeds included, against the recipe.
 
         Raises:
             RequestError: One was made under another recipe.
@@ -241,6 +267,12 @@ class Rows:
             found = self.finished(name)
             if found is not None:
                 begun(self.folder(name) / "run", self.config(name, lr=found.rate), same_data=False)
+            for folder in self.plan.seeds:
+                file = folder / name / self._scores(name).name
+                if file.is_file():
+                    other = msgspec.json.decode(file.read_bytes(), type=RowScore)
+                    config = self.config(name, lr=other.rate, seed=other.seed)
+                    begun(folder / name / "run", config, same_data=False)
 
     def _scores(self, name: str) -> Path:
         # by the budget: while rows are being lengthened, the page of either budget compares like with like

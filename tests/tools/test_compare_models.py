@@ -117,7 +117,7 @@ def test_a_lead_that_a_seed_explains_is_marked_and_a_loss_is_bold(tools: dict[st
         timing = timed.Timing(p50_ms=ms, low_ms=ms, high_ms=ms + 1, calls=9, stable=True, agreement=1.0)
         return {"OpenVINO f32": timing}
 
-    scores = {"edge-s": score(0.30), "edge-m": score(0.42), "edge-l": score(0.45), "tiny": score(0.40)}
+    scores = {"edge-s": [score(0.30)], "edge-m": [score(0.42)], "edge-l": [score(0.45)], "tiny": [score(0.40)]}
     times = {"edge-s": 5.0, "edge-m": 10.0, "edge-l": 20.0}
 
     def cell(tiny_ms: float, noise: float) -> str:
@@ -133,6 +133,42 @@ def test_a_lead_that_a_seed_explains_is_marked_and_a_loss_is_bold(tools: dict[st
     assert cell(20.0, 4.0) == "edge-l +5.0"
     assert cell(5.0, 4.0) == "**edge-s -10.0**"
     assert cell(1.0, 4.0) == "**none is as fast**"
+
+    # two seeds of one row say what a seed does, whatever --noise was given: here 0.014, so 0.31 between two single runs
+    scores["edge-m"] = [score(0.41), score(0.43)]
+    assert cell(10.0, 0.0) == "edge-m +2.0 ≈"
+    scores["edge-m"] = [score(0.42), score(0.42)]
+    assert cell(10.0, 6.0) == "edge-m +2.0"
+
+
+def test_a_row_is_the_mean_of_its_seeds(tools: dict[str, ModuleType]) -> None:
+    rows = tools["model_rows"]
+
+    def run(miou: float, iou: dict[str, float | None]) -> object:
+        split = rows.SplitScore(miou=miou, boundary_iou=miou / 2, iou=iou)
+        return rows.RowScore(rate=0.1, epochs=1, images=1, seed=1, splits={"dev": split})
+
+    mean = rows.mean_score([run(0.2, {"car": 0.1, "pole": None}), run(0.4, {"car": 0.3, "pole": 0.5})])
+    assert mean.splits["dev"].miou == pytest.approx(0.3)
+    assert mean.splits["dev"].boundary_iou == pytest.approx(0.15)
+    assert mean.splits["dev"].iou == pytest.approx({"car": 0.2, "pole": 0.5})
+
+
+def test_the_page_takes_other_seeds_in_and_refuses_another_recipe(tools: dict[str, ModuleType], tmp_path: Path) -> None:
+    one = ["--only", "tiny", "--rows", "tiny"]
+    run(tools, tmp_path, "--stages", "train", *one)
+    run(tools, tmp_path / "two", "--stages", "train", *one, "--seed", "2")
+    page = run(tools, tmp_path, "--stages", "page", *one, "--seed", "1", "--seeds-from", str(tmp_path / "two" / "runs"))
+    files = [folder / "runs" / "tiny" / "scores-2.json" for folder in (tmp_path, tmp_path / "two")]
+    first, second = (json.loads(file.read_text())["splits"]["val"]["miou"] for file in files)
+    assert first != second
+    assert f"| {50 * (first + second):.1f} |" in next(line for line in page.splitlines() if line.startswith("| tiny |"))
+    assert "2 seeds" in page
+    assert "--seed 2 " in page
+    config = tmp_path / "two" / "runs" / "tiny" / "run" / "config.toml"
+    config.write_text(config.read_text().replace("lovasz = 0.5", "lovasz = 0.25"))
+    with pytest.raises(SystemExit, match="another"):
+        run(tools, tmp_path, "--stages", "page", *one, "--seed", "1", "--seeds-from", str(tmp_path / "two" / "runs"))
 
 
 def test_a_finished_row_is_not_trained_again(
