@@ -8,7 +8,8 @@ from edgeseg.core.config import unknown_name
 from edgeseg.model.config import ModelConfig
 
 # Ours. Level 0 (stride 2) has no block of its own: it carries edges to the last decoder level, whose one plain block
-# keeps thin things thin.
+# keeps thin things thin. Auxiliary heads cost nothing at run time; with the loss of `LossConfig` they are worth more on
+# dev than the seeds explain (docs/ablations.md).
 _EDGE: dict[str, ModelConfig] = {
     name: ModelConfig(
         name=name,
@@ -19,6 +20,7 @@ _EDGE: dict[str, ModelConfig] = {
         decoder_depths=(1, 1, 1, 1),
         decoder_blocks=("plain", "convnext", "convnext", "convnext"),
         drop_path=drop_path,
+        aux_heads=2,
     )
     for name, widths, depths, decoder, drop_path in (
         ("edge-s", (16, 24, 48, 96, 128), (0, 1, 2, 3, 1), (16, 24, 32, 48), 0.0),

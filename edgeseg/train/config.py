@@ -191,10 +191,10 @@ class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     label_smoothing: float = 0.05
-    class_weights: Literal["none", "sqrt", "log"] = "none"
+    class_weights: Literal["none", "sqrt", "log"] = "sqrt"
     weight_shift: float = 0.0
     dice: float = 0.0
-    lovasz: float = 0.0
+    lovasz: float = 0.5
     region_pixels: int = 16384
     hard_share: float = 1.0
     deep_supervision: float = 0.4

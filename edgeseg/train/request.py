@@ -81,7 +81,11 @@ def resolve_model(name: str, fields: Mapping[str, object]) -> ModelConfig:
     name = name or str(fields.get("name", ""))
     if name not in preset_names():
         raise unknown_name("model", name, list(preset_names()), fix=f"edgeseg train --model {preset_names()[0]} …")
-    return convert({**to_tables(preset(name)), **fields, "name": name}, ModelConfig, origin="[model]")
+    shape = {**to_tables(preset(name)), **fields, "name": name}
+    decoder = shape["decoder_widths"]
+    if "aux_heads" not in fields and isinstance(decoder, list):  # a shorter decoder has fewer levels to put them on
+        shape["aux_heads"] = min(int(str(shape["aux_heads"])), max(len(decoder) - 1, 0))
+    return convert(shape, ModelConfig, origin="[model]")
 
 
 def resolve(

@@ -152,7 +152,7 @@ def test_what_the_loss_shows_beforehand_is_added_to_the_logits_alone() -> None:
 
 
 def test_auxiliary_heads_share_their_weight() -> None:
-    config = LossConfig(label_smoothing=0.0, deep_supervision=0.4)
+    config = LossConfig(label_smoothing=0.0, lovasz=0.0, deep_supervision=0.4)
     loss = SegmentationLoss(config, IGNORE, None)
     labels = torch.zeros(1, 4, 4, dtype=torch.int64)
     even = [torch.zeros(1, 4, size, size) for size in (4, 2, 1)]
