@@ -31,7 +31,7 @@ from edgeseg.core.artefacts import write_bytes
 from edgeseg.core.clock import now_ns
 from edgeseg.core.deps import on_jetson, require
 from edgeseg.core.device import fingerprint
-from edgeseg.core.errors import CapabilityError, RequestError
+from edgeseg.core.errors import CapabilityError, RequestError, VerifyError
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import U8, BuiltEngine, DeviceInfo, EngineSpec, Precision, Runner, RunnerSpec
 from edgeseg.core.workspace import cache_dir
@@ -45,6 +45,7 @@ _LISTING = "Layers:"
 _AMPERE = "8.0+"
 _DLA_RUNS = 20
 _SILENT = Silent()
+_NO_GPU_TO_ASK = "this runtime tells its layers only to a GPU's inspector"
 
 
 class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
         plan_bytes: Size of the plan.
         dla_share: Share of layers on DLA; None without one.
         kernels: Of RTX's build log, or of the engine inspector where there is a GPU; else empty.
+        unread: Why the inspector's answer could not be read; empty where it could, or was not asked.
         warnings: Warning lines, each once.
     """
 
@@ -62,6 +64,7 @@ class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
     plan_bytes: int
     dla_share: float | None
     kernels: tuple[audits.Kernel, ...]
+    unread: str = ""
     warnings: tuple[str, ...]
 
 
@@ -90,17 +93,26 @@ def build_plan(request: tuple[str, BuildJob], log: LogSink, progress: ProgressSi
     plan = build.run()
     seconds = (now_ns() - begin_ns) / 1e9
     write_bytes(job.plan, plan)
-    kernels = audits.kernels_from_log(listing)
+    kernels, unread = audits.kernels_from_log(listing), ""
     if not kernels and _gpu_is_here():
         text = inspect_plan(build.api, plan, sink)
-        kernels = [] if text is None else audits.kernels_from_inspector(text)
+        kernels, unread = ([], "") if text is None else _kernels_or_why(text)
     return BuildOutcome(
         seconds=seconds,
         plan_bytes=len(plan),
         dla_share=build.dla_share,
         kernels=tuple(kernels),
+        unread=unread,
         warnings=tuple(warnings),
     )
+
+
+def _kernels_or_why(text: str) -> tuple[list[audits.Kernel], str]:
+    """The inspector's kernels, or why there are none: a plan that is built is not lost for an answer about it."""
+    try:
+        return audits.kernels_from_inspector(text), ""
+    except VerifyError as error:
+        return [], str(error)
 
 
 class _NvidiaBuilder:
@@ -199,7 +211,7 @@ class _NvidiaBuilder:
                 "dla_share": outcome.dla_share,
                 **dla_times,
                 "audit": found.summary() if found.kernels else None,
-                "audit_reason": None if found.kernels else "this runtime tells its layers only to a GPU's inspector",
+                "audit_reason": None if found.kernels else outcome.unread or _NO_GPU_TO_ASK,
                 "warnings": list(outcome.warnings),
             },
             can_run_here=here,
@@ -240,7 +252,7 @@ class _NvidiaBuilder:
             runner.infer(frames[0]).release()  # the times do not depend on the picture
             runner.layer_times_ms(runs)
             times = runner.layer_times_ms(runs)
-            kernels = {kernel.name: kernel for kernel in audits.kernels_from_inspector(runner.inspect())}
+            kernels = {kernel.name: kernel for kernel in _kernels_or_why(runner.inspect())[0]}
         return [_layer_time(name, ms, kernels.get(name)) for name, ms in times.items()]
 
     def _runs_here(self, options: NvidiaOptions) -> bool:

@@ -58,6 +58,24 @@ def test_a_build_reports_its_size_and_keeps_its_timings(
     assert file.read_bytes() == b"simulated timings"
 
 
+def test_a_plan_is_not_lost_for_an_answer_about_it_that_cannot_be_read(
+    simulate: Simulate,
+    in_process: None,
+    model_file: Path,
+    spec: EngineSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulate("8.6.1")
+    monkeypatch.setattr("edgeseg.backend.nvidia.builder._gpu_is_here", lambda: True)
+    monkeypatch.setattr("edgeseg.backend.nvidia.builder.inspect_plan", lambda *_: '{"Layers": [{"Name": torn}]}')
+    built = TensorRtBuilder().build(model_file, tmp_path, spec)
+    assert (tmp_path / built.file).is_file()
+    assert built.report["audit"] is None
+    assert "inspector's answer cannot be read" in str(built.report["audit_reason"])
+    assert "torn" in str(built.report["audit_reason"])
+
+
 def test_implicit_int8_wants_ranges_or_frames(
     simulate: Simulate, in_process: None, model_file: Path, spec: EngineSpec, tmp_path: Path, frames: list[U8]
 ) -> None:
