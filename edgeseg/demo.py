@@ -62,7 +62,7 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     size: Size = (288, 384)
     frames: int = 500
     val_frames: int = 24
-    epochs: int = 12
+    epochs: int = 9
     batch: int = 4
     crop: Size = (192, 256)
     lr: float = 4e-3
