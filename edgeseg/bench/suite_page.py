@@ -11,7 +11,8 @@ from edgeseg.core.artefacts import write_text
 _STYLE = """
 svg { background: #fff; font: 12px system-ui, sans-serif } text { fill: #5b6570 } .grid { stroke: #d8dee4 }
 .dot { fill-opacity: .75 } .s1 { fill: #0b62c4; stroke: #0b62c4 } .s2 { fill: #c2570c; stroke: #c2570c }
-.s3 { fill: #17805a; stroke: #17805a } .line { fill: none; stroke-width: 2 } text.note { stroke: none; fill: #1b1f24 }
+.s3 { fill: #17805a; stroke: #17805a } .s4 { fill: #8250a8; stroke: #8250a8 } .line { fill: none; stroke-width: 2 }
+text.note { stroke: none; fill: #1b1f24 }
 .band { fill: #0b62c4; fill-opacity: .12 } .wide { stroke-width: 5; stroke-opacity: .55 } polyline.drawn { fill: none }
 .thin { stroke: #9aa6b2; stroke-width: 1 }
 """
