@@ -50,17 +50,19 @@ class SegmentationLoss:
         if self.shift is not None:
             logits = logits + self.shift[:, None, None]
         log_p = nnf.log_softmax(logits, dim=1)
-        loss = cross_entropy(
+        regions = bool(config.dice or config.lovasz)
+        found = draw_places(labels, ignore_id=self.ignore_id, count=config.region_pixels) if regions else None
+        loss, drawn = _cross_entropy(
             log_p,
             labels,
-            ignore_id=self.ignore_id,
+            self.ignore_id,
             smoothing=config.label_smoothing,
             weights=self.weights,
             hard_share=config.hard_share,
+            found=found,
         )
-        if config.dice or config.lovasz:
-            drawn, truth = draw_pixels(log_p, labels, ignore_id=self.ignore_id, count=config.region_pixels)
-            p = drawn.exp()
+        if found is not None:
+            p, truth = drawn.exp(), _labels_at(labels, found, log_p.shape[1])
             if config.dice:
                 loss = loss + config.dice * dice_loss(p, truth)
             if config.lovasz:
@@ -114,25 +116,44 @@ def cross_entropy(
         weights: [C] or None.
         hard_share: Share of the labelled pixels, those of largest loss, that count.
     """
+    loss, _ = _cross_entropy(
+        log_p, labels, ignore_id, smoothing=smoothing, weights=weights, hard_share=hard_share, found=None
+    )
+    return loss
+
+
+def _cross_entropy(
+    log_p: Tensor,
+    labels: Tensor,
+    ignore_id: int,
+    *,
+    smoothing: float,
+    weights: Tensor | None,
+    hard_share: float,
+    found: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The scalar of `cross_entropy`, and the rows of `log_p` at the places `found`, [P, C] (none without places)."""
     classes = log_p.shape[1]
     valid = labels != ignore_id
     named = labels.where(valid, 0)
     mass = valid.to(log_p.dtype) if weights is None else weights[named] * valid
     spread = log_p.new_full((classes,), 1 / classes) if weights is None else weights / classes
-    loss: Tensor = _PixelLoss.apply(log_p, named, valid, weights, spread, smoothing)
+    loss, rows = _PixelLoss.apply(log_p, named, valid, weights, spread, smoothing, found)
     if hard_share < 1:
         hard = loss.detach() >= _threshold(loss.detach(), valid, 1 - hard_share)
         loss, mass = loss * hard, mass * hard
-    return loss.sum() / mass.sum().clamp(min=1e-12)
+    return loss.sum() / mass.sum().clamp(min=1e-12), rows
 
 
 class _PixelLoss(torch.autograd.Function):
-    """The negative log-likelihood of each pixel, a share of it spread over the classes; 0 where it is not valid.
+    """The negative log-likelihood of each pixel, and the log-probabilities of some of them.
+
+    A share of the likelihood is spread over the classes; where a pixel is not valid its loss is 0:
 
         loss = -(1 - smoothing) w[y] log_p[y] - smoothing sum_c spread[c] log_p[c]
 
-    Its gradient is written down: each term's own, and then their sum, are three passes over all classes, and with them
-    the loss took half as long again.
+    The gradient is written down: each term's own, those of the drawn pixels too, is a pass over all classes, their sums
+    are as many again, and with them the loss took twice as long.
     """
 
     @staticmethod
@@ -144,28 +165,33 @@ class _PixelLoss(torch.autograd.Function):
         weights: Tensor | None,
         spread: Tensor,
         smoothing: float,
-    ) -> Tensor:
-        """From [N, C, H, W], int64 and bool [N, H, W], [C] and [C] to [N, H, W]."""
-        ctx.save_for_backward(labels, valid, weights, spread)
+        found: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """From [N, C, H, W], int64 and bool [N, H, W], [C], [C] and places int64 [P] to [N, H, W] and [P, C]."""
+        ctx.save_for_backward(labels, valid, weights, spread, found)
         ctx.smoothing = smoothing
         loss = nnf.nll_loss(log_p, labels, weight=weights, reduction="none")
         if smoothing:
             # a product over the classes, not a sum over a strided axis: half the time of a mean on a CPU
             even = -torch.matmul(spread, log_p.flatten(2)).view_as(loss)
             loss = (1 - smoothing) * loss + smoothing * even
-        return loss * valid
+        return loss * valid, log_p.new_zeros((0, log_p.shape[1])) if found is None else _rows_at(log_p, found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of `log_p`; nothing else has one."""
-        labels, valid, weights, spread = ctx.saved_tensors
+        labels, valid, weights, spread, found = ctx.saved_tensors
         scale = gradients[0] * valid
-        found = (scale * -ctx.smoothing)[:, None] * spread[:, None, None]
+        slope = (scale * -ctx.smoothing)[:, None] * spread[:, None, None]
         picked = scale * (ctx.smoothing - 1)
         if weights is not None:
             picked = picked * weights[labels]
-        found.scatter_add_(1, labels[:, None], picked[:, None])
-        return found, None, None, None, None, None
+        slope.scatter_add_(1, labels[:, None], picked[:, None])
+        if found is not None:
+            area = labels.shape[1] * labels.shape[2]
+            at = (found // area)[:, None], torch.arange(len(spread), device=found.device), (found % area)[:, None]
+            slope.flatten(2).index_put_(at, gradients[1], accumulate=True)
+        return slope, None, None, None, None, None, None
 
 
 def _threshold(loss: Tensor, valid: Tensor, share: float, *, looked_at: int = 16384) -> Tensor:
@@ -194,12 +220,25 @@ def draw_pixels(log_p: Tensor, labels: Tensor, *, ignore_id: int, count: int) ->
     Returns:
         Their rows of `log_p`, [P, C], and their labels, int64 [P].
     """
-    area = labels.shape[1] * labels.shape[2]
-    flat = labels.flatten()
-    on_cpu = flat.device.type == "cpu"
-    found = _labelled_on_cpu(flat != ignore_id, count) if on_cpu else _labelled_on_gpu(flat != ignore_id, count)
-    drawn = flat[found].clamp(max=log_p.shape[1] - 1)  # a batch without a label still needs a class on a GPU
-    return log_p.flatten(2)[found // area, :, found % area], drawn
+    found = draw_places(labels, ignore_id=ignore_id, count=count)
+    return _rows_at(log_p, found), _labels_at(labels, found, log_p.shape[1])
+
+
+def draw_places(labels: Tensor, *, ignore_id: int, count: int) -> Tensor:
+    """Places in `labels.flatten()` of at most `count` labelled pixels, drawn evenly over the batch, int64 [P]."""
+    labelled = labels.flatten() != ignore_id
+    return _labelled_on_cpu(labelled, count) if labels.device.type == "cpu" else _labelled_on_gpu(labelled, count)
+
+
+def _rows_at(planes: Tensor, found: Tensor) -> Tensor:
+    """Of [N, C, H, W] the C values at each place, [P, C]."""
+    area = planes.shape[2] * planes.shape[3]
+    return planes.flatten(2)[found // area, :, found % area]
+
+
+def _labels_at(labels: Tensor, found: Tensor, classes: int) -> Tensor:
+    # a batch without a label still needs a class on a GPU, which cannot be asked how many places were found
+    return labels.flatten()[found].clamp(max=classes - 1)
 
 
 def _labelled_on_cpu(labelled: Tensor, count: int) -> Tensor:

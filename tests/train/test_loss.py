@@ -151,6 +151,22 @@ def test_what_the_loss_shows_beforehand_is_added_to_the_logits_alone() -> None:
     assert logit_shift(None, 0.4) is None
 
 
+@pytest.mark.parametrize("count", [20, 10**6])
+def test_terms_of_drawn_pixels_have_torchs_gradient(batch: tuple[torch.Tensor, torch.Tensor], count: int) -> None:
+    logits, labels = batch[0].float().requires_grad_(), batch[1]
+    config = LossConfig(label_smoothing=0.1, dice=0.5, lovasz=0.25, region_pixels=count)
+    torch.manual_seed(5)
+    ours = SegmentationLoss(config, IGNORE, None)(logits, labels)
+    torch.manual_seed(5)
+    drawn, truth = draw_pixels(log_softmax(logits, 1), labels, ignore_id=IGNORE, count=count)
+    plain = torch_cross_entropy(logits, labels, ignore_index=IGNORE, label_smoothing=0.1)
+    theirs = plain + 0.5 * dice_loss(drawn.exp(), truth) + 0.25 * lovasz_softmax(drawn.exp(), truth)
+    torch.testing.assert_close(ours, theirs)
+    (ours_grad,) = torch.autograd.grad(ours, logits)
+    (theirs_grad,) = torch.autograd.grad(theirs, logits)
+    torch.testing.assert_close(ours_grad, theirs_grad)
+
+
 def test_auxiliary_heads_share_their_weight() -> None:
     config = LossConfig(label_smoothing=0.0, lovasz=0.0, deep_supervision=0.4)
     loss = SegmentationLoss(config, IGNORE, None)
