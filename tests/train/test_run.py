@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from edgeseg.core.config import load_config
 from edgeseg.core.errors import DataError, EdgesegError, RequestError, VerifyError
@@ -187,6 +188,19 @@ def test_a_checkpoint_of_another_model_is_refused(finished: Path, tmp_path: Path
     checkpoint_file(finished).write_bytes(checkpoint_file(other).read_bytes())
     with pytest.raises(VerifyError, match="of another model"):
         train_model(TrainRequest(out=finished, resume=True, device="cpu"))
+
+
+def test_a_checkpoint_in_which_other_tensors_learned_is_refused(finished: Path) -> None:
+    """As before biases in front of a BatchNorm stood still: its moments would be given to the wrong tensors."""
+    file = checkpoint_file(finished)
+    with safe_open(str(file), "pt") as archive:
+        position = archive.metadata()
+    tensors = load_file(file)
+    tensors |= {"optimiser.99.exp_avg": torch.zeros(4), "optimiser.99.step": torch.tensor(1.0)}
+    save_file(tensors, str(file), position)
+    with pytest.raises(VerifyError, match="other tensors learned") as raised:
+        train_model(TrainRequest(out=finished, resume=True, device="cpu"))
+    assert "--init" in str(raised.value.fix)
 
 
 def test_divergence_names_the_remedy_and_keeps_the_last_checkpoint(tmp_path: Path, folder_data: str) -> None:
