@@ -42,6 +42,7 @@ _DEFAULTS: Tables = {
         "schedule": "cosine",
         "ema_decay": 0.99,
         "precision": "fp32",
+        "cuda_graph": False,  # the graph's constants are brought to the device in each step, which cannot be recorded
         "validate_every": 1,
     },
     "loss": {"label_smoothing": 0.0},

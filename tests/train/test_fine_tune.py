@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgeseg.core.config import load_config
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.export import export_run
 from edgeseg.graph import load_model, weights_sha256
@@ -18,6 +19,7 @@ from edgeseg.quant.equalise import channel_groups
 from edgeseg.quant.frames import ArrayPool
 from edgeseg.quant.ranges import pack_floats
 from edgeseg.train import train_model
+from edgeseg.train.config import RunConfig
 from edgeseg.train.request import TrainRequest
 
 from .conftest import Boxes, tiny_overrides
@@ -45,6 +47,8 @@ def test_a_run_becomes_a_graph_and_ranges_that_belong_together(exported: Path, t
     assert weights_sha256(model) != weights_sha256(load_model(exported / "model.onnx"))
     load_ranges(out / "model.ranges.json", weights_sha256=weights_sha256(model))
     assert "miou" in json.loads((out / "done.json").read_text())["scores"]["val"]
+    # its constants are brought to the device in each step: a recorded one would end in an error on a GPU
+    assert load_config(out / "config.toml", RunConfig).train.cuda_graph is False
     longer = {"train": {"epochs": 2}}
     train_model(TrainRequest(out=out, resume=True, device="cpu", overrides=longer))
     assert weights_sha256(load_model(out / "model.onnx")) != weights_sha256(model)
