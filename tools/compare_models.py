@@ -34,7 +34,7 @@ from rich.console import Console
 from edgeseg.cli.progress import LineProgress
 from edgeseg.cli.ui import parse_size
 from edgeseg.core.config import load_config, read_toml, unknown_name
-from edgeseg.core.errors import EdgesegError
+from edgeseg.core.errors import EdgesegError, RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.train.config import RecipeConfig
 from edgeseg.train.overrides import parse_overrides
@@ -100,6 +100,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
     overrides = parse_overrides(options.set, {name: value for name, value in named.items() if value is not None})
     rates = tuple(float(rate) for rate in options.rates.split(",") if rate)
     names = _known(options.rows) or [*OURS, *FORMS, *PEERS]
+    for folder in options.seeds_from:
+        if not folder.is_dir():
+            raise RequestError("there are no runs of another seed", value=folder, allowed="a folder given as --runs")
     return Plan(
         data=options.data,
         runs=options.runs,

@@ -17,7 +17,7 @@ import msgspec
 from edgeseg.bench.report.plot import Axis, Plot
 from edgeseg.bench.suite_page import standalone
 from edgeseg.core.artefacts import write_text
-from edgeseg.core.errors import DataError, EdgesegError
+from edgeseg.core.errors import DataError, EdgesegError, RequestError
 
 Points = list[tuple[float, float]]
 _STYLES = ("s1", "s2", "s3", "s4")
@@ -66,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="SVG file")
     options = parser.parse_args(arguments)
     try:
-        runs = {path.stem: read_scores(path, options.score) for path in options.runs}
+        names = [path.name.removesuffix(".jsonl") for path in options.runs]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise RequestError("two runs of one name", value=", ".join(sorted(twice)), allowed="a name of its own each")
+        runs = {name: read_scores(path, options.score) for name, path in zip(names, options.runs, strict=True)}
         write_text(options.out, standalone(plot(runs, options.score)))
     except EdgesegError as error:
         print(f"plot_runs: error: {error}", file=sys.stderr)

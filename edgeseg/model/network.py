@@ -189,7 +189,7 @@ def _initialise(model: SegModel) -> None:
 
 
 def _hold_cancelled_biases(model: SegModel) -> None:
-    """Biases right before a BatchNorm ask for no gradient: it is 0 but for rounding, and a tenth of a GPU's step."""
+    """Biases right before a BatchNorm have no gradient: it is 0 but for rounding, but takes a sum over all pixels."""
     for module in model.modules():
         if not isinstance(module, nn.Sequential):
             continue

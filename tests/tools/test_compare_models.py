@@ -165,6 +165,8 @@ def test_the_page_takes_other_seeds_in_and_refuses_another_recipe(tools: dict[st
     assert f"| {50 * (first + second):.1f} |" in next(line for line in page.splitlines() if line.startswith("| tiny |"))
     assert "2 seeds" in page
     assert "--seed 2 " in page
+    with pytest.raises(SystemExit, match="no runs of another seed"):
+        run(tools, tmp_path, "--stages", "page", *one, "--seeds-from", str(tmp_path / "three"))
     config = tmp_path / "two" / "runs" / "tiny" / "run" / "config.toml"
     config.write_text(config.read_text().replace("lovasz = 0.5", "lovasz = 0.25"))
     with pytest.raises(SystemExit, match="another"):

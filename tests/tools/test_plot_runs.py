@@ -23,6 +23,15 @@ def test_every_score_of_every_run_is_in_the_picture(tmp_path: Path) -> None:
         assert text in picture
 
 
+def test_two_runs_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "run.jsonl").write_text(LINES)
+    paths = [str(tmp_path / folder / "run.jsonl") for folder in ("a", "b")]
+    assert main([*paths, "--out", str(tmp_path / "curve.svg")]) == 2
+    assert "two runs of one name (run)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "said"), [(LINES, "allowed: val/miou"), ("torn {", "cannot be read")], ids=["no such score", "no JSON"]
 )

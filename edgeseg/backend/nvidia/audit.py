@@ -217,8 +217,8 @@ def kernels_from_inspector(text: str) -> list[Kernel]:
 
 
 def _inspected(text: str) -> dict[str, object]:
-    # not msgspec: 8.6 puts bare control characters between the ONNX nodes of a kernel (seen on an H200), which is no
-    # JSON, and which only a lenient reader takes
+    # not msgspec: on an H200 8.6's answer was no JSON. What broke it is unknown; others report bare control characters
+    # between the ONNX nodes of a kernel (NVIDIA/TensorRT#2779), which a lenient reader takes
     try:
         found = json.loads(text, strict=False)
     except json.JSONDecodeError as error:

@@ -62,10 +62,10 @@ def float_model() -> object:
     return helper.make_model(helper.make_graph([node], "g", [value], [value]))
 
 
-BARE = "\x1e"  # between the ONNX nodes of a kernel; JSON asks for \\u001e, and 8.6 writes the character itself
+BARE = "\x1e"  # between the ONNX nodes of a kernel; JSON asks for \\u001e; 8.6 is said to write the character itself
 
 
-def test_what_8_6_writes_between_nodes_is_no_json_and_is_read() -> None:
+def test_bare_control_characters_between_nodes_are_read() -> None:
     text = layers(split=False)
     bare = text.replace("\\u001e", BARE)
     assert bare != text
