@@ -89,10 +89,23 @@ def test_a_failed_row_stops_only_those_that_need_it(jobs: list[Job], width: int)
     assert "taught" not in rows.begun
 
 
-def test_sigterm_ends_the_rows_and_what_had_ended_is_told(jobs: list[Job]) -> None:
-    rows = Rows(2, {"b": f"kill -TERM {os.getpid()}; sleep 60", "large": "true", "a": "true"})
-    with pytest.raises(KeyboardInterrupt):
-        rows.pool.run(jobs)
+def test_sigterm_ends_the_rows_and_what_had_ended_is_told(jobs: list[Job], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    both_ways = os.open(gate, os.O_RDWR)  # opened so, it waits for no reader
+    rows = Rows(2, {"b": f"read _ < {gate}; kill -TERM {os.getpid()}; exec sleep 60"})
+
+    def end(job: Job, code: int | None, seconds: float) -> None:
+        rows.ended[job.row.name] = code
+        if set(rows.ended) == {"large", "a"}:
+            os.write(both_ways, b"both have ended\n")  # not before: the signal would end them too
+
+    rows.pool = Pool(rows._start, end, 2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rows.pool.run(jobs)
+    finally:
+        os.close(both_ways)
     assert rows.ended["large"] == rows.ended["a"] == 0
     assert rows.ended["b"] == -15
     assert all(rows.ended[name] is not None for name in rows.begun)  # none is left running
