@@ -31,7 +31,9 @@ _FORMS = {
     "norm in parts": Forms(layer_norm="parts"),
     "pointwise as products": Forms(pointwise="matmul"),
     "up as 1x1 and shuffle": Forms(transposed="shuffle"),
+    "up as 1x1 and blocks": Forms(transposed="blocks"),
     "padded pixels": Forms(pad="pixels"),
+    "blocks, pixels": Forms(transposed="blocks", pad="pixels"),
     "phases, parts, pixels": Forms(tail="phases", layer_norm="parts", pad="pixels"),
 }
 _WANTED: dict[str, tuple[Precision, ...]] = {"openvino": ("fp32", "bf16"), "onnxruntime": ("fp32",)}

@@ -1,8 +1,8 @@
 """The engines of the rows of tools/compare_models.py: exported, held against torch, built; kept until they are timed.
 
 Each graph is written as `edgeseg build` writes it for that runtime (engines/targets/cpu.toml): the exact forms are
-applied to every row alike, ours or not, and what a network does not have is passed over. OpenVINO's engines are built
-as exported, too.
+applied to every row alike, ours or not, and what a network does not have is passed over. Engines are built as
+exported, too.
 """
 
 from __future__ import annotations
@@ -50,11 +50,10 @@ ENGINES: Mapping[str, Engine] = {
     "ONNX Runtime f32": Engine("onnxruntime", "fp32"),
 }
 AS_EXPORTED: Mapping[str, Engine] = {
-    f"{label}, as exported": Engine(engine.backend, engine.precision, formed=False)
-    for label, engine in ENGINES.items()
-    if engine.backend == "openvino"
+    f"{label}, as exported": Engine(engine.backend, engine.precision, formed=False) for label, engine in ENGINES.items()
 }
-"""Beside them, for the rows that are compared; the CPU target has no forms for ONNX Runtime."""
+"""Beside them, for the rows that are compared."""
+_RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 _ALL: Mapping[str, Engine] = {**ENGINES, **AS_EXPORTED}
 FRAMES = 4
 
@@ -71,12 +70,12 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         trained: Whether each row's weights were trained; times do not depend on it.
-        forms: The exact forms that change a row's graph, by row.
+        forms: The exact forms that change a row's graph, by row and runtime.
         engines: By row, then by label.
     """
 
     trained: dict[str, bool] = {}
-    forms: dict[str, list[str]] = {}
+    forms: dict[str, dict[str, list[str]]] = {}
     engines: dict[str, dict[str, Built]] = {}
 
 
@@ -96,7 +95,9 @@ def prepare(rows: Rows, threads: int, progress: Progress) -> Prepared:
     with progress.task("export and build", len(rows.names)) as task:
         for name in rows.names:
             graph, masks, found.trained[name] = _export(rows, name, frames, progress)
-            found.forms[name] = changing(graph, forms.get("openvino", Forms()))
+            found.forms[name] = {
+                runtime: changing(graph, forms.get(backend, Forms())) for backend, runtime in _RUNTIMES.items()
+            }
             found.engines[name] = {}
             for label, engine in _wanted(name).items():
                 place = folder / f"{name}-{label.lower().replace(' ', '-').replace(',', '')}"

@@ -48,7 +48,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Length of the run, warm-up not counted.
         busy: What else the machine did, in words.
         trained: Whether each row's weights were trained; times do not depend on it.
-        forms: The exact forms that change a row's graph, by row.
+        forms: The exact forms that change a row's graph, by row and runtime.
         engines: Timings by row, then by engine.
     """
 
@@ -59,7 +59,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     busy: str
     trained: dict[str, bool]
-    forms: dict[str, list[str]] = {}
+    forms: dict[str, dict[str, list[str]]] = {}
     engines: dict[str, dict[str, Timing]]
 
 

@@ -182,7 +182,7 @@ def _verdicts(runs: Mapping[str, Runs], latency: Latency, split: str, noise: flo
 
 
 def _as_exported(latency: Latency) -> list[str]:
-    """What the exact forms give each row, in OpenVINO."""
+    """What the exact forms give each row."""
     rows = {name: row for name, row in latency.engines.items() if any(label in row for label in AS_EXPORTED)}
     if not rows:
         return []
@@ -200,7 +200,8 @@ def _as_exported(latency: Latency) -> list[str]:
     lines += [_line(["model", *(f"{label} ms" for label in labels), "forms"])]
     lines.append(_line(["---", *(["---:"] * len(labels)), "---"]))
     for name, row in rows.items():
-        forms = ", ".join(latency.forms.get(name, [])) or "none applies"
+        applied = {runtime: ", ".join(forms) for runtime, forms in latency.forms.get(name, {}).items()}
+        forms = "; ".join(f"{runtime}: {forms}" for runtime, forms in applied.items() if forms) or "none applies"
         lines.append(_line([name, *(_time(row.get(label)) for label in labels), forms]))
     return [*lines, ""]
 

@@ -252,6 +252,8 @@ def _artefact(builder: Builder, precision: Precision, target: Target) -> Artefac
     variant: Kind = getattr(builder, "variant", "cpu")
     placement = target.placement if precision == "int8" else None
     forms = target.forms.get(builder.name, Forms())
+    if placement is not None and forms.transposed == "blocks":  # the blocked layout is one of floats
+        forms = msgspec.structs.replace(forms, transposed="node")
     if placement is not None and variant == "weak" and _options(builder, precision, target).get("implicit"):
         return Artefact(None, forms, variant, calibration=builder.version)
     if variant != "typed":

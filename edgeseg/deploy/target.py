@@ -24,6 +24,7 @@ _BOARDS = (
     ("Xavier", "jetpack5"),
 )
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+_X86 = frozenset({"x86_64", "AMD64"})
 
 
 class TargetPeaks(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +79,20 @@ def load_target(name: str, device: DeviceInfo) -> Target:
     """
     path = find_recipe("targets", _own_target(device) if name == AUTO else name)
     target = msgspec.structs.replace(load_config(path, Target), name=path.stem)
-    if target.placement == "cpu" and not _VNNI & set(device.cpu_features) and device.machine in ("x86_64", "AMD64"):
+    if device.machine not in _X86:
+        return _without_blocks(target)
+    if target.placement == "cpu" and not _VNNI & set(device.cpu_features):
         return msgspec.structs.replace(target, placement="cpu-avx2")
     return target
+
+
+def _without_blocks(target: Target) -> Target:
+    """ONNX Runtime's packages have the blocked layout on x86 alone; elsewhere its form only moves data about."""
+    forms = {
+        name: msgspec.structs.replace(item, transposed="node") if item.transposed == "blocks" else item
+        for name, item in target.forms.items()
+    }
+    return msgspec.structs.replace(target, forms=forms)
 
 
 def with_options(target: Target, options: Mapping[str, Option]) -> Target:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from edgeseg.graph.ir import Graph, Node, from_model
+from edgeseg.graph.ir import Graph, Node, from_model, inferred_values
 from edgeseg.graph.meta import meta_from_props, meta_props
 from edgeseg.graph.phases import write_phases
 
@@ -28,18 +28,20 @@ class Forms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One exact form for each part that has several.
 
     Attributes:
-        transposed: A 2x2 transposed convolution of stride 2 as one node, or a 1x1 convolution and DepthToSpace(CRD),
-            which TensorRT runs in INT8.
+        transposed: A 2x2 transposed convolution of stride 2 as one node; or a 1x1 convolution and DepthToSpace(CRD),
+            which TensorRT runs in INT8; or a 1x1 convolution and a move of whole pixels, channels last, which ONNX
+            Runtime runs in its blocked layout (needs a fixed size).
         pointwise: The 1x1 convolutions of ConvNeXt blocks as such, or as matrix products over NHWC.
         layer_norm: One node, or its parts: TensorRT 8.5 has no importer for the node, and OpenVINO runs edge-s-ln 15 %
             faster without the transpositions around it.
         tail: Enlarged logits and ArgMax, or ArgMax of each phase of the enlargement and depth-to-space of the winners;
             needs a fixed size.
         pad: Padding of planes behind the transposition, which TensorRT fuses into one kernel; or of whole pixels before
-            it, so that they reach the stem channels-last, as CPU convolutions want them. Needs a fixed size.
+            it, while they are bytes: they reach the stem channels-last, as CPU convolutions want them, and TensorRT,
+            which takes bytes only directly before a Cast, does not read it. Needs a fixed size.
     """
 
-    transposed: Literal["node", "shuffle"] = "node"
+    transposed: Literal["node", "shuffle", "blocks"] = "node"
     pointwise: Literal["conv", "matmul"] = "conv"
     layer_norm: Literal["node", "parts"] = "node"
     tail: Literal["argmax", "phases"] = "argmax"
@@ -56,6 +58,8 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
     graph = from_model(model)
     if forms.transposed == "shuffle":
         shuffle_transposed(graph)
+    if forms.transposed == "blocks":
+        block_transposed(graph)
     if forms.pointwise == "matmul":
         pointwise_products(graph)
     if forms.layer_norm == "parts":
@@ -77,22 +81,31 @@ def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:
 
 
 def pad_pixels(graph: Graph) -> None:
-    """Padding by constants right behind a transposition to NCHW moves before it, in place."""
+    """Padding by constants right behind a transposition to NCHW moves before it, in place.
+
+    Where a Cast stands there it moves before that too: a frame's bytes are a quarter of its floats.
+    """
     producers, readers = graph.producers(), graph.consumers()
     for node in [node for node in graph.nodes if node.op == "Pad" and node.inputs[1] in graph.constants]:
-        before = producers.get(node.inputs[0])
+        turned = producers.get(node.inputs[0])
         if (
-            before is None
-            or before.op != "Transpose"
-            or before.attrs["perm"] != TO_NCHW
-            or len(readers[before.name]) > 1
+            turned is None
+            or turned.op != "Transpose"
+            or turned.attrs["perm"] != TO_NCHW
+            or len(readers[turned.name]) > 1
         ):
             continue
         pads = graph.constants[node.inputs[1]].reshape(2, 4)[:, [0, 2, 3, 1]].reshape(-1)
         constant = graph.constant(f"{node.inputs[1]}.nhwc", np.ascontiguousarray(pads))
-        graph.remove([before, node])
-        padded = graph.add("Pad", [before.inputs[0], constant], f"{before.name}.padded", **node.attrs)
-        graph.add("Transpose", [padded], node.name, perm=TO_NCHW)
+        graph.remove([turned, node])
+        x, cast = turned.inputs[0], producers.get(turned.inputs[0])
+        if cast is not None and cast.op == "Cast" and len(readers[x]) == 1 and node.attrs.get("mode") == "edge":
+            graph.remove([cast])
+            x = graph.add("Pad", [cast.inputs[0], constant], f"{x}.padded", **node.attrs)
+            x = graph.add("Cast", [x], cast.name, **cast.attrs)
+        else:
+            x = graph.add("Pad", [x, constant], f"{turned.name}.padded", **node.attrs)
+        graph.add("Transpose", [x], node.name, perm=TO_NCHW)
 
 
 # ---------------------------------------------------------------- transposed convolution
@@ -115,6 +128,43 @@ def shuffle_transposed(graph: Graph) -> None:
         graph.remove([node])
         graph.add("Conv", inputs, cells, kernel_shape=[1, 1], strides=[1, 1], pads=[0] * 4, group=1)
         graph.add("DepthToSpace", [cells], node.name, blocksize=2, mode="CRD")
+
+
+def block_transposed(graph: Graph) -> None:
+    """2x2 transposed convolutions of stride 2 as 1x1 convolutions and a move of whole pixels, in place.
+
+    The convolution gives all four pixels of a cell, one behind the other; channels last, [N h, w, 2, 2 C] becomes
+    [N h, 2, w, 2 C], which are the rows of the enlarged map. ONNX Runtime has no transposed convolution in its blocked
+    layout (NCHWc) and leaves it before each; it computes the sum behind in that layout only where both operands are in
+    it, and a product with one for each channel, exact and as cheap as a copy, is there for that alone.
+
+    Where the size is symbolic nothing changes. The new convolution is named `NAME.cells`.
+    """
+    sizes = {value.name: value.shape for value in inferred_values(graph.to_model())}
+    for node in [node for node in graph.nodes if _is_plain_transposed(graph, node)]:
+        *_, height, width = sizes.get(node.inputs[0], ("height", "width"))
+        if isinstance(height, int) and isinstance(width, int):
+            _write_blocks(graph, node, height, width)
+
+
+def _write_blocks(graph: Graph, node: Node, height: int, width: int) -> None:
+    name, cells = node.name, f"{node.name}.cells"
+    weight, bias = graph.constants[node.inputs[1]], graph.constants[node.inputs[2]]
+    channels = weight.shape[1]
+    wide = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0], 1, 1))
+    inputs = [node.inputs[0], graph.constant(f"{cells}.weight", wide)]
+    inputs.append(graph.constant(f"{cells}.bias", np.tile(bias, 4)))
+    rows = graph.constant(f"{name}.rows_shape", [-1, width, 2, 2 * channels])
+    enlarged = graph.constant(f"{name}.nhwc_shape", [-1, 2 * height, 2 * width, channels])
+    graph.remove([node])
+    graph.add("Conv", inputs, cells, kernel_shape=[1, 1], strides=[1, 1], pads=[0] * 4, group=1)
+    x = graph.add("Transpose", [cells], f"{cells}.nhwc", perm=TO_NHWC)
+    x = graph.add("Reshape", [x, rows], f"{cells}.rows")
+    x = graph.add("Transpose", [x], f"{name}.rows", perm=[0, 2, 1, 3])
+    x = graph.add("Reshape", [x, enlarged], f"{name}.nhwc")
+    x = graph.add("Transpose", [x], f"{name}.nchw", perm=TO_NCHW)
+    ones = graph.constant(f"{name}.ones", np.ones((channels, 1, 1, 1), np.float32))
+    graph.add("Conv", [x, ones], name, kernel_shape=[1, 1], strides=[1, 1], pads=[0] * 4, group=channels)
 
 
 def merge_shuffled(graph: Graph) -> None:

@@ -8,8 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
+from edgeseg.backend import get_builder
 from edgeseg.bundle import open_bundle, open_runner, verify_bundle
 from edgeseg.core.errors import GateError, RequestError, VerifyError
+from edgeseg.core.types import DeviceInfo
 from edgeseg.data import open_dataset
 from edgeseg.deploy import (
     BuildRequest,
@@ -20,6 +22,8 @@ from edgeseg.deploy import (
     open_target,
     rebuild_bundle,
 )
+from edgeseg.deploy.candidates import _artefact
+from edgeseg.deploy.target import load_target
 from edgeseg.graph import save_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.measure import evaluate_runner
@@ -145,6 +149,12 @@ def test_ranges_beside_the_model_are_its_own(workplace, here, ranges):
     report = build_bundle(BuildRequest(model=str(here / "m.onnx"), precision="int8", frame_size=SIZE))
     assert report.precision == "int8"
     assert report.bundle.parent == here / "engines"
+
+
+@pytest.mark.parametrize(("precision", "form"), [("fp32", "blocks"), ("int8", "node")])
+def test_integers_keep_the_transposed_convolution_where_floats_have_blocks(precision, form):
+    target = load_target("cpu", DeviceInfo(machine="x86_64"))
+    assert _artefact(get_builder("onnxruntime"), precision, target).forms.transposed == form
 
 
 def test_an_existing_folder_is_not_overwritten(int8, workplace):

@@ -30,6 +30,14 @@ def test_without_vnni_weights_are_of_reduced_range(features, machine, placement)
     assert load_target("cpu", device(*features, machine=machine)).placement == placement
 
 
+@pytest.mark.parametrize(("machine", "form"), [("x86_64", "blocks"), ("AMD64", "blocks"), ("aarch64", "node")])
+def test_the_blocked_layout_of_onnx_runtime_is_one_of_x86(machine, form):
+    forms = load_target("cpu", device("avx_vnni", machine=machine)).forms
+    assert forms["onnxruntime"].transposed == form
+    assert forms["onnxruntime"].pad == "pixels"
+    assert forms["openvino"].transposed == "node"
+
+
 def test_a_workspaces_own_recipe_wins_and_is_checked(here):
     folder = here / "engines" / "targets"
     folder.mkdir(parents=True)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import platform
+
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
-from edgeseg.graph import apply_forms, camera_input, fix_frame_size, make_variant, read_meta
+from edgeseg.core.workspace import resolve_model
+from edgeseg.graph import apply_forms, camera_input, fix_frame_size, load_model, make_variant, read_meta
 from edgeseg.graph.forms import Forms, merge_shuffled, shuffle_transposed
 from edgeseg.graph.geometry import SCORES
-from edgeseg.graph.ir import from_model
+from edgeseg.graph.ir import FLOAT, UINT8, from_model, inferred_values
 from edgeseg.graph.phases import phase_kernels
 from edgeseg.graph.sample import sample_model
 
@@ -29,9 +34,11 @@ def _close(run, before, after, frames, tensor=SCORES):
     "forms",
     [
         Forms(transposed="shuffle"),
+        Forms(transposed="blocks"),
         Forms(pointwise="matmul"),
         Forms(layer_norm="parts"),
         Forms(transposed="shuffle", pointwise="matmul", layer_norm="parts"),
+        Forms(transposed="blocks", layer_norm="parts", pad="pixels"),
     ],
     ids=str,
 )
@@ -71,6 +78,34 @@ def test_a_shuffle_with_a_bias_for_each_pixel_of_the_cell_stays():
     assert graph.producers()["decoder.0.up"].op == "DepthToSpace"
 
 
+def test_blocks_move_whole_pixels(run, picture):
+    model = fix_frame_size(sample_model(), SIZE, batch=2)
+    after = apply_forms(model, Forms(transposed="blocks"))
+    assert "ConvTranspose" not in _ops(after)
+    nodes = {node.name: node for node in after.graph.node}
+    assert nodes["decoder.0.up"].op_type == "Conv"
+    assert nodes["decoder.0.up.cells"].op_type == "Conv"
+    _close(run, model, after, picture(*SIZE, batch=2))
+    _close(run, model, after, picture(*SIZE, batch=2), "decoder.0.up")
+
+
+def test_blocks_keep_sums_in_onnx_runtimes_blocked_layout(tmp_path):
+    """What the form is for: nothing but the camera's bytes and the mask crosses between layouts around the sums."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("ONNX Runtime has the blocked layout on x86 alone")
+    model = fix_frame_size(load_model(resolve_model("zoo:edge-s")), (64, 96))
+    kept = {}
+    for form in ("node", "blocks"):
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{form}.onnx")
+        options.log_severity_level = 3  # it warns that such a file is for this machine alone
+        written = apply_forms(model, Forms(transposed=form)).SerializeToString()
+        ort.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+        kept[form] = _ops(onnx.load(tmp_path / f"{form}.onnx"))
+    assert kept["node"].count("Add") >= 3
+    assert "Add" not in kept["blocks"]
+
+
 def test_matrix_products_leave_two_transpositions_a_block():
     layer = apply_forms(fix_frame_size(sample_model(norm="layer"), SIZE), Forms(pointwise="matmul"))
     blocks = [node for node in layer.graph.node if node.name.startswith("encoder.0.0.")]
@@ -101,6 +136,10 @@ def test_padding_moves_before_the_transposition(run, picture, input_format):
     after = apply_forms(model, Forms(pad="pixels"))
     last = {node.name: node.op_type for node in after.graph.node if node.name.startswith("pixels")}
     assert set(last.values()) == {"Transpose"}
+    padded = {node.input[0] for node in after.graph.node if node.op_type == "Pad"}
+    elem = {value.name: value.elem for value in (*inferred_values(after), *from_model(after).inputs)}
+    kinds = {FLOAT} if input_format == "yuyv" else {UINT8}  # YUYV is put in order as floats
+    assert {elem[name] for name in padded} == kinds
     frames = picture(*size)
     y, uv = frames[..., :1], frames[:, ::2, ::2, 1:]
     feeds = {"bgr": {"frame": frames}, "nv12": {"y": y, "uv": uv}, "yuyv": {"frame": frames[..., :2]}}[input_format]
