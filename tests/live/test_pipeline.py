@@ -236,11 +236,12 @@ def test_a_sink_that_holds_a_mask_keeps_its_bytes_and_stalls_nobody(
 ) -> None:
     """One sink sits on frame 0 while 50 more frames go through the engine."""
     slow, fast = kit.KeepSink(lossless=False), kit.KeepSink(lossless=False)
-    done = threading.Event()
+    held, done = threading.Event(), threading.Event()
     seen: dict[str, Any] = {}
 
     def hold(result: Result) -> None:
         if result.frame_id == 0:
+            held.set()
             assert done.wait(20)
             seen["mask"], seen["image"] = result.mask_hw.copy(), result.image_hwc.copy()
 
@@ -250,6 +251,7 @@ def test_a_sink_that_holds_a_mask_keeps_its_bytes_and_stalls_nobody(
     steps: list[Any] = []
     for i in range(51):
         steps += [kit.Shot(kit.picture(i)), pace[i]]
+    steps.insert(1, held)  # else frame 1 may come before the slow one has taken frame 0, and takes its place
     steps.append(kit.Shot(kit.picture(51), before=done.set))
     pace.append(threading.Event())
     summary = kit.play(request(null(), [kit.ScriptedSource(steps)], [slow, fast]))
