@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options
+from edgeseg.cli.ui import OUT_FILE, Ui, common_options
 
 if TYPE_CHECKING:
     from edgeseg.bench.result import BenchResult
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--suite", type=click.Path(path_type=Path), metavar="F.toml", help="Run a whole suite instead; writes a page."
 )
-@click.option("--save", type=click.Path(path_type=Path), metavar="RESULT.json", help="Keep everything, samples too.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="F", help="Write a page with plots; implies --layers.")
+@click.option("--save", type=OUT_FILE, metavar="RESULT.json", help="Keep everything, samples too.")
+@click.option("--html", type=OUT_FILE, metavar="F", help="Write a page with plots; implies --layers.")
 @common_options
 def command(
     ui: Ui,

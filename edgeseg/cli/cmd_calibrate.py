@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options
+from edgeseg.cli.ui import OUT_FILE, Ui, common_options
 
 
 @click.command(short_help="Measure INT8 ranges on real frames.")
@@ -21,7 +21,7 @@ from edgeseg.cli.ui import Ui, common_options
     "--corrupt", multiple=True, metavar="KIND[:N]|all", help="See some frames under bad conditions: night, rain:2."
 )
 @click.option("--as-is", is_flag=True, help="Measure the weights as they are: no equalisation, no layer left in float.")
-@click.option("--out", type=click.Path(path_type=Path), help="Range file.  [default: calibration/NAME.ranges.json]")
+@click.option("--out", type=OUT_FILE, help="Range file.  [default: calibration/NAME.ranges.json]")
 @common_options
 def command(
     ui: Ui,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options, parse_size
+from edgeseg.cli.ui import OUT_FILE, Ui, common_options, parse_size
 
 
 @click.group(name="data", short_help="Render, check, describe and pack labelled frames.")
@@ -76,7 +76,7 @@ def lint(ui: Ui, data: str, splits: tuple[str, ...]) -> None:
 @command.command(short_help="Describe classes, sizes and light; optionally as a picture page.")
 @_DATA
 @_SPLITS
-@click.option("--html", "page", type=click.Path(path_type=Path), help="Also write a picture page.")
+@click.option("--html", "page", type=OUT_FILE, help="Also write a picture page.")
 @common_options
 def stats(ui: Ui, data: str, splits: tuple[str, ...], page: Path | None) -> None:
     """Say what DATA holds: frames, sizes, share of each class, mean and spread of the colours."""

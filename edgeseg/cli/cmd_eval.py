@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options
+from edgeseg.cli.ui import OUT_FILE, Ui, common_options
 
 if TYPE_CHECKING:
     from edgeseg.measure.robustness import Condition
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--data", required=True, metavar="DATA", help="camvid:PATH, folder:PATH or street:OPTIONS.")
 @click.option("--split", default="val", show_default=True, help="Split of the data set.")
 @click.option("--corrupt", multiple=True, metavar="KIND[:N]|all", help="Also under bad conditions: night, rain:2, all.")
-@click.option("--save", type=click.Path(path_type=Path), help="Also write the result, with the confusion matrix.")
+@click.option("--save", type=OUT_FILE, help="Also write the result, with the confusion matrix.")
 @common_options
 def command(ui: Ui, target: str, data: str, split: str, corrupt: tuple[str, ...], save: Path | None) -> None:
     """Score RUN (torch), MODEL (an ONNX file or zoo:NAME: that graph in ONNX Runtime, the reference) or BUNDLE.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options, parse_size
+from edgeseg.cli.ui import OUT_FILE, Ui, common_options, parse_size
 
 
 @click.command(short_help="Write a trained network as an ONNX graph, proven against torch.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
+@click.option("--out", required=True, type=OUT_FILE, help="The ONNX file to write.")
 @click.option("--size", metavar="HxW", help="Fix the frame size; by default height and width stay symbolic.")
 @click.option("--frames", metavar="SRC", help="Frames that torch and the graph must agree on; by default RUN/frames.")
 @common_options

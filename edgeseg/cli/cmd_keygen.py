@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options
+from edgeseg.cli.ui import OUT_FILE, Ui, common_options
 
 
 @click.command(short_help="Make an Ed25519 key pair for signing bundles.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("edgeseg.key"), show_default=True, metavar="K")
+@click.option("--out", type=OUT_FILE, default=Path("edgeseg.key"), show_default=True, metavar="K")
 @common_options
 def command(ui: Ui, out: Path) -> None:
     """Make an Ed25519 key pair: the private key K, and K.pub to give to the machines that shall trust it."""

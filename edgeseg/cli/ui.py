@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from edgeseg.core.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# a file that a command writes: one of a folder's name is refused before the work, not after it
+OUT_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class Ui:

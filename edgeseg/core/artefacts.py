@@ -47,8 +47,22 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _placing(path: Path) -> Iterator[None]:
+    """As `disk_errors`, for the steps in which only `path` itself can be at fault: under a file, too long, a folder."""
+    try:
+        with disk_errors(path):
+            yield
+    except OSError as error:
+        raise RequestError(
+            "cannot write here",
+            value=f"{path}: {(error.strerror or str(error)).lower()}",
+            allowed="a new name in a folder that you may write to",
+        ) from error
+
+
 def _prepare(path: Path) -> None:
-    with disk_errors(path):
+    with _placing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -56,7 +70,9 @@ def _prepare(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit flush it and rename it to `path`, else remove it."""
     _prepare(path)
-    with disk_errors(path):
+    with _placing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
         os.close(handle)
     temporary = Path(name)
@@ -80,7 +96,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if path.exists() and not replace:
         raise RequestError("the folder exists", value=path, allowed="a path that does not exist yet")
     _prepare(path)
-    with disk_errors(path):
+    with _placing(path):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         with disk_errors(path):

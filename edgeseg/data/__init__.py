@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 
 SCHEMES = ("camvid", "cityscapes", "coco", "folder", "labelme", "packed", "street", "voc")
 
+# what a split `train` consists of, for whoever named a wrong folder
+_TRAIN_OF = {
+    "camvid": "train/ and trainannot/",
+    "cityscapes": "leftImg8bit/train/ and gtFine/train/",
+    "coco": "annotations/instances_train.json, or train/_annotations.coco.json",
+    "folder": "classes.toml, train/images/ and train/masks/",
+    "labelme": "classes.toml, and train/NAME.json beside the pictures",
+    "packed": "the tensors of train, as `edgeseg data pack` writes them",
+    "voc": "ImageSets/Segmentation/train.txt",
+}
+
 
 def open_dataset(spec: str, split: str) -> Dataset:
     """Open one split of a data set.
@@ -62,7 +73,11 @@ def dataset_splits(spec: str) -> list[str]:
 
     splits = FORMATS[scheme].splits(Path(rest).expanduser())
     if not splits:
-        raise RequestError("the data set has no split", value=spec, allowed="at least one, as train")
+        raise RequestError(
+            "no split of such a data set is here",
+            value=spec,
+            allowed=f"a folder that holds, for example, {_TRAIN_OF[scheme]} (docs/data.md)",
+        )
     return splits
 
 

@@ -38,8 +38,8 @@ class StreetOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"frames {self.frames}; allowed: 1 or more")
         if not all(64 <= side <= 4096 for side in self.size):
             raise ValueError(f"size {self.size[0]}x{self.size[1]}; allowed: 64 to 4096 a side")
-        if self.step_m < 0:
-            raise ValueError(f"step_m {self.step_m}; allowed: 0 or more")
+        if not 0 <= self.step_m <= 1000:  # NaN too is refused
+            raise ValueError(f"step_m {self.step_m}; allowed: 0 to 1000")
 
 
 def split_spec(spec: str, schemes: Sequence[str]) -> tuple[str, str]:

@@ -45,6 +45,29 @@ def test_synth_refuses_a_size_before_it_renders(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("step", ["nan", "inf", "-4"])
+def test_synth_refuses_a_step_that_no_drive_has(tmp_path: Path, capsys: pytest.CaptureFixture[str], step: str) -> None:
+    assert run(_synth(tmp_path / "d", "--step", step)) == 2
+    assert "allowed: 0 to 1000" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_page_of_a_folders_name_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "stats", "street:frames=9,size=72x96", "--html", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "is a directory" in said
+    assert "read train" not in said
+
+
+def test_a_folder_without_a_split_is_told_what_belongs_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "lint", f"camvid:{tmp_path}"]) == 2
+    assert "train/ and trainannot/" in capsys.readouterr().err
+
+
 def test_lint_stats_and_pack_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = "street:seed=4,frames=8,size=72x96,step_m=31"
     assert run(["data", "lint", spec, "--json"]) == 0

@@ -44,6 +44,17 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_cannot_be_is_the_fault_of_who_asked(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for place in ("folder", "file/below", "n" * 300):
+        with pytest.raises(RequestError, match="folder"):
+            write_text(tmp_path / place, "x")
+    with pytest.raises(RequestError, match="cannot write here"), atomic_folder(tmp_path / "file" / "below"):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 def test_digest_of_parts_is_not_that_of_their_join(tmp_path: Path) -> None:
     assert sha256_bytes(b"ab", b"c") != sha256_bytes(b"a", b"bc")
     (tmp_path / "x").write_bytes(b"")
