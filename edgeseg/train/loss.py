@@ -63,10 +63,11 @@ class SegmentationLoss:
         )
         if found is not None:
             p, truth = drawn.exp(), _labels_at(labels, found, log_p.shape[1])
+            labelled = (labels != self.ignore_id).any()  # without a label a GPU draws pixels all the same
             if config.dice:
-                loss = loss + config.dice * dice_loss(p, truth)
+                loss = loss + labelled * (config.dice * dice_loss(p, truth))
             if config.lovasz:
-                loss = loss + config.lovasz * lovasz_softmax(p, truth)
+                loss = loss + labelled * (config.lovasz * lovasz_softmax(p, truth))
         return loss
 
 
@@ -80,9 +81,10 @@ def class_weights(histogram: Tensor, scheme: str) -> Tensor | None:
     if scheme == "none":
         return None
     share = histogram.double() / histogram.sum().clamp(min=1)
-    # a class that never occurs weighs as one of a ten-thousandth: its logits are only ever pushed down
     raw = share.clamp(min=1e-4).rsqrt() if scheme == "sqrt" else 1 / torch.log(1.02 + share)
-    return (raw / (raw * share).sum()).float()
+    # a class that never occurs is in the loss by label smoothing alone: with the weight of a rare one, that would ask
+    # for it at every pixel, and of three classes as loudly as for the one that is there
+    return torch.where(histogram > 0, raw / (raw * share).sum(), 1.0).float()
 
 
 def logit_shift(weights: Tensor | None, share: float) -> Tensor | None:
@@ -270,7 +272,8 @@ def dice_loss(p: Tensor, labels: Tensor) -> Tensor:
     truth = nnf.one_hot(labels, p.shape[1]).to(p.dtype)
     counts = truth.sum(dim=0)
     present = counts > 0
-    dice = 2 * (p * truth).sum(dim=0) / (p.square().sum(dim=0) + counts)
+    # without the bound a batch that has no label at all is 0 / 0
+    dice = 2 * (p * truth).sum(dim=0) / (p.square().sum(dim=0) + counts).clamp(min=1e-12)
     return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgeseg.core.errors import DataError
 from edgeseg.train.augment import Augmenter
 from edgeseg.train.config import RunConfig
 from edgeseg.train.corpus import Corpus
@@ -28,8 +29,19 @@ def supervised_parts(config: RunConfig, train: Corpus, splits: Sequence[Corpus],
         train: Frames to learn from.
         splits: Frames to score, the deciding split first.
         device: Of the model.
+
+    Raises:
+        DataError: Nothing in the training frames is labelled.
     """
-    weights = class_weights(train.histogram(), config.loss.class_weights)
+    histogram = train.histogram()
+    if not histogram.any():
+        raise DataError(
+            "no pixel of the training frames is labelled",
+            value=config.data.train,
+            allowed="masks with class ids",
+            fix=f"edgeseg data lint {config.data.train}",
+        )
+    weights = class_weights(histogram, config.loss.class_weights)
     weights = None if weights is None else weights.to(device)
     shift = logit_shift(weights, config.loss.weight_shift)
     loss = SegmentationLoss(config.loss, config.classes.ignore_id, weights, shift)

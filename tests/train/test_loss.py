@@ -52,6 +52,15 @@ def test_cross_entropy_of_an_unlabelled_batch_is_zero() -> None:
     assert cross_entropy(log_p, torch.full((1, 2, 2), IGNORE), ignore_id=IGNORE) == 0
 
 
+@pytest.mark.parametrize("draw", [_labelled_on_cpu, _labelled_on_gpu])
+def test_a_batch_without_a_label_teaches_nothing(draw: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.train.loss._labelled_on_cpu", draw)
+    logits = [torch.randn(1, 4, size, size).requires_grad_() for size in (4, 2)]
+    loss = SegmentationLoss(LossConfig(dice=1.0, lovasz=1.0), IGNORE, None)(logits, torch.full((1, 4, 4), IGNORE))
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, logits))
+
+
 def test_a_label_that_is_no_class_is_refused() -> None:
     log_p = log_softmax(torch.randn(1, 3, 2, 2), 1)
     with pytest.raises(IndexError, match="out of bounds"):
@@ -149,6 +158,17 @@ def test_what_the_loss_shows_beforehand_is_added_to_the_logits_alone() -> None:
     assert shown(logits, labels) != plain(logits, labels)
     assert logit_shift(weights, 0.0) is None
     assert logit_shift(None, 0.4) is None
+
+
+@pytest.mark.parametrize("scheme", ["sqrt", "log"])
+def test_a_class_that_no_frame_shows_is_not_asked_for(scheme: str) -> None:
+    """Its weight would give it most of what label smoothing spreads: here as much as the class that is there has."""
+    weights = class_weights(torch.tensor([500, 500, 0]), scheme)
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([1, 1, 1])
+    nothing = class_weights(torch.zeros(3, dtype=torch.int64), scheme)
+    assert nothing is not None
+    assert nothing.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("count", [20, 10**6])

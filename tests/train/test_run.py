@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -210,6 +212,15 @@ def test_divergence_names_the_remedy_and_keeps_the_last_checkpoint(tmp_path: Pat
     assert not (tmp_path / "run" / "done.json").exists()
     file = checkpoint_file(tmp_path / "run")
     assert not file.exists() or all(torch.isfinite(t.float()).all() for t in load_file(file).values())
+
+
+def test_frames_without_a_label_are_named_before_a_step_is_taken(tmp_path: Path, folder_data: str) -> None:
+    root = Path(shutil.copytree(folder_data.partition(":")[2], tmp_path / "unlabelled"))
+    for file in (root / "train" / "masks").iterdir():
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(file)
+    with pytest.raises(DataError, match=r"no pixel .* is labelled"):
+        train_model(request(tmp_path / "run", f"folder:{root}"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, folder_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
