@@ -8,6 +8,7 @@ checkpoint or the new one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,17 +77,33 @@ def load(run: Path, state: State) -> Position:
         VerifyError: It is truncated, or of another model.
     """
     file = checkpoint_file(run)
+    with _opened(file) as (archive, position):
+        _fill(state.model, "model.", archive, file)
+        _fill(state.averaged, "averaged.", archive, file)
+        _fill_optimiser(state.optimiser, archive, file)
+    return position
+
+
+def read_position(run: Path) -> Position:
+    """Where the checkpoint of `run` stands.
+
+    Raises:
+        RequestError: There is none.
+        VerifyError: It is truncated.
+    """
+    with _opened(checkpoint_file(run)) as (_, position):
+        return position
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, Position]]:
     if not file.is_file():
         raise RequestError("there is no checkpoint to resume from", value=file, fix="the same command without --resume")
     try:
         with safe_open(str(file), "pt") as archive:
-            position = msgspec.json.decode((archive.metadata() or {}).get(_KEY, "{}"), type=Position)
-            _fill(state.model, "model.", archive, file)
-            _fill(state.averaged, "averaged.", archive, file)
-            _fill_optimiser(state.optimiser, archive, file)
+            yield archive, msgspec.json.decode((archive.metadata() or {}).get(_KEY, "{}"), type=Position)
     except (SafetensorError, msgspec.DecodeError) as error:
         raise VerifyError("the checkpoint does not verify", value=f"{file}: {error}") from error
-    return position
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -117,7 +134,8 @@ def _fill_optimiser(optimiser: torch.optim.Optimizer, archive: Any, file: Path) 
             _, index, key = name.split(".", 2)
             parameter = parameters[int(index)]
             value = archive.get_tensor(name)
-            if value.shape == parameter.shape:
+            if key != "step":
+                _same_shape(value, parameter, name, file)
                 # the moments keep the memory order of their parameter: the fused step walks both together
                 value = torch.empty_like(parameter).copy_(value)
             optimiser.state[parameter][key] = value.to(parameter.device)
@@ -132,10 +150,14 @@ def _parameters(optimiser: torch.optim.Optimizer) -> Iterator[Tensor]:
 def _fill(target: Mapping[str, Tensor], prefix: str, archive: Any, file: Path) -> None:
     for name, tensor in target.items():
         value = archive.get_tensor(prefix + name)
-        if value.shape != tensor.shape:
-            raise VerifyError(
-                "the checkpoint is of another model",
-                value=f"{file}: {name} is {list(value.shape)}",
-                allowed=f"{list(tensor.shape)}",
-            )
+        _same_shape(value, tensor, name, file)
         tensor.copy_(value)
+
+
+def _same_shape(value: Tensor, tensor: Tensor, name: str, file: Path) -> None:
+    if value.shape != tensor.shape:
+        raise VerifyError(
+            "the checkpoint is of another model",
+            value=f"{file}: {name} is {list(value.shape)}",
+            allowed=f"{list(tensor.shape)}",
+        )

@@ -25,10 +25,10 @@ from edgeseg.quant.equalise import with_factors
 from edgeseg.quant.placement import get_placement, learnt_ranges, plan
 from edgeseg.train.config import QatConfig, RunConfig
 from edgeseg.train.qat import GraphNet
-from edgeseg.train.request import Tables, TrainRequest, check_free, read_run_config
-from edgeseg.train.run import open_folder, pick_device, read_corpora, train_parts
+from edgeseg.train.request import Tables, TrainRequest, check_free
+from edgeseg.train.run import open_folder, pick_device, read_corpora, resumed_config, train_parts
 from edgeseg.train.supervised import supervised_parts
-from edgeseg.train.world import World
+from edgeseg.train.world import World, world_size
 
 MODEL_FILE = "model.onnx"
 RANGES_FILE = "model.ranges.json"
@@ -51,9 +51,12 @@ _DEFAULTS: Tables = {
 
 def fine_tune(request: TrainRequest, progress: Progress) -> Path:
     """Fine-tune the run `request.qat`; see `edgeseg.train.train_model`."""
+    if world_size() > 1:
+        raise RequestError("--qat runs in one process", value=f"{world_size()} of them", fix="edgeseg train --qat …")
     device = pick_device(request.device)
-    config = read_run_config(request) if request.resume else _new_config(request)
-    assert config.qat is not None
+    config = resumed_config(request) if request.resume else _new_config(request)
+    if config.qat is None:
+        raise RequestError("the run did not begin with --qat", value=request.out, allowed="--resume without --qat")
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     model = _model(config.qat)

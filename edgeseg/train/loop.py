@@ -95,8 +95,8 @@ class Trainer:
         """The averaged model, in eval mode: what the run gives."""
         return self._averaged.module
 
-    def resume(self) -> None:
-        """Go back to the run's checkpoint.
+    def resume(self) -> Position:
+        """Go back to the run's checkpoint; where it stands.
 
         Raises:
             RequestError: There is none.
@@ -105,6 +105,7 @@ class Trainer:
         position = checkpoint.load(self._run, self._state())
         self.epoch, self.step = position.epoch, position.step
         self._loss_sum.fill_(position.loss_sum)
+        return position
 
     def run(self, progress: Progress) -> dict[str, object]:
         """Train to the last epoch and return its figures.
@@ -129,6 +130,8 @@ class Trainer:
                 seconds = (clock.now_ns() - started_ns) / 1e9
                 figures = self._finish_epoch(recorder, task, (self._steps - first) / seconds)
                 self._fit(progress, self._elapsed_s())
+        if self._world.leads and not figures:  # nothing was left to do: the weights are those of the checkpoint
+            self._write_weights(now=True)
         return figures or self._parts.judge.metrics(self.averaged)
 
     def _recorder(self) -> contextlib.AbstractContextManager[Recorder | None]:

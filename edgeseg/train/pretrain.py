@@ -17,7 +17,7 @@ import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeseg.core.errors import DataError
+from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import Size
 from edgeseg.data import SCHEMES, open_dataset
@@ -29,18 +29,20 @@ from edgeseg.train.corpus import Corpus, frame_tensor
 from edgeseg.train.parts import Outputs, Parts, Pictures
 from edgeseg.train.plan import Purpose, generator
 from edgeseg.train.record import PICTURES, spread
-from edgeseg.train.request import RGB, TrainRequest, read_recipe, read_run_config, resolve
-from edgeseg.train.run import open_folder, pick_device, start_model, train_parts
+from edgeseg.train.request import RGB, TrainRequest, read_recipe, resolve
+from edgeseg.train.run import open_folder, pick_device, resumed_config, start_model, train_parts
 from edgeseg.train.world import join_world
 
 
 def pretrain(request: TrainRequest, progress: Progress) -> Path:
     """Pretrain, or go on with a broken run; see `edgeseg.train.pretrain_model`."""
-    with join_world() as world:
+    with join_world(request.device) as world:
         display = progress if world.leads else Silent()
         device = pick_device(request.device, world)
-        config = read_run_config(request) if request.resume else _new_config(request)
-        assert config.pretrain is not None
+        config = resumed_config(request) if request.resume else _new_config(request)
+        if config.pretrain is None:
+            fix = f"edgeseg train --out {request.out} --resume"
+            raise RequestError("the run learns from labels", value=request.out, allowed="a pretraining", fix=fix)
         train, held_out = read_frames(config, device, display)
         model = start_model(config, device, display, fresh=not checkpoint_file(request.out).is_file())
         parts = pretraining_parts(config, train, held_out)

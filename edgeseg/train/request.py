@@ -109,6 +109,8 @@ def resolve(
     """
     input_config = convert({"network_size": list(frame_size), **recipe.input}, InputConfig, origin="[input]")
     config = resolve_model(request.model, {**(model_fields or {}), **recipe.model})
+    augment = _resolve_crop(recipe.augment, input_config.network_size, config.stride)
+    _refuse_single_values(config, augment, recipe.train.batch)
     return RunConfig(
         version=edgeseg.__version__,
         init=request.init,
@@ -119,7 +121,7 @@ def resolve(
         classes=classes,
         train=recipe.train,
         data=recipe.data,
-        augment=_resolve_crop(recipe.augment, input_config.network_size, config.stride),
+        augment=augment,
         loss=recipe.loss,
         distill=recipe.distill,
         pretrain=pretrain,
@@ -147,7 +149,11 @@ def read_run_config(request: TrainRequest) -> RunConfig:
     was = load_config(file, RunConfig)
     if request.model and request.model != was.model.name:
         raise RequestError("a run cannot change its model", value=request.model, allowed=was.model.name)
+    _refuse_starts(request, was)
     now = load_config(file, RunConfig, request.overrides)
+    for table in ("pretrain", "qat"):
+        if getattr(was, table) is None and getattr(now, table) is not None:
+            raise RequestError("the run has no such table", value=table, allowed=", ".join(to_tables(was)))
     for table, names in _FIXED.items():
         old, new = to_tables(getattr(was, table)), to_tables(getattr(now, table))
         for name in names or old.keys() | new.keys():
@@ -155,7 +161,21 @@ def read_run_config(request: TrainRequest) -> RunConfig:
                 raise RequestError(
                     f"a run cannot change {table}.{name} under way", value=new.get(name), allowed=f"{old.get(name)}"
                 )
+    if now.augment.crop != was.augment.crop:
+        _resolve_crop(now.augment, now.input.network_size, now.model.stride)
     return now
+
+
+def _refuse_starts(request: TrainRequest, was: RunConfig) -> None:
+    """What a run began with is said once; said again it may not differ, which nothing would come of."""
+    if request.config is not None:
+        allowed = "--set TABLE.FIELD=VALUE for single fields"
+        raise RequestError("a run goes on under its own recipe", value=f"--config {request.config}", allowed=allowed)
+    for name in ("init", "encoder_weights", "teacher"):
+        given, known = getattr(request, name), getattr(was, name)
+        if given and given != known:
+            option = f"--{name.replace('_', '-')}"
+            raise RequestError(f"a run cannot change {option} under way", value=given, allowed=known or "none")
 
 
 def _resolve_crop(augment: AugmentConfig, network_size: Size, stride: int) -> AugmentConfig:
@@ -165,6 +185,16 @@ def _resolve_crop(augment: AugmentConfig, network_size: Size, stride: int) -> Au
     if crop[0] % stride or crop[1] % stride or min(crop) < stride:
         raise RequestError("the crop does not fit the network", value=list(crop), allowed=f"multiples of {stride}")
     return convert({**to_tables(augment), "crop": list(crop)}, AugmentConfig, origin="[augment]")
+
+
+def _refuse_single_values(config: ModelConfig, augment: AugmentConfig, batch: int) -> None:
+    """A batch norm has nothing to divide by where its level is one place of one frame."""
+    assert augment.crop is not None
+    smallest = [_multiple(side * augment.multi_scale[0], config.stride) for side in augment.crop]
+    if config.norm == "batch" and batch == 1 and max(smallest) == config.stride:
+        raise RequestError(
+            "a batch norm would see one value", value=f"a crop of {smallest}, batch 1", allowed="a larger crop or batch"
+        )
 
 
 def _multiple(length: float, stride: int) -> int:

@@ -9,7 +9,7 @@ import msgspec
 import torch
 from torch import nn
 
-from edgeseg.core.artefacts import disk_errors
+from edgeseg.core.artefacts import disk_errors, remove_unfinished
 from edgeseg.core.config import save_config
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError, UnavailableError
@@ -17,7 +17,7 @@ from edgeseg.core.progress import Progress, Silent
 from edgeseg.data import open_dataset
 from edgeseg.model import build_model, load_encoder
 from edgeseg.model.network import SegModel
-from edgeseg.train.checkpoint import checkpoint_file
+from edgeseg.train.checkpoint import checkpoint_file, read_position
 from edgeseg.train.config import RunConfig, TrainConfig
 from edgeseg.train.corpus import Corpus, read_corpus
 from edgeseg.train.distill import with_teacher
@@ -33,10 +33,10 @@ from edgeseg.train.world import World, join_world
 
 def train(request: TrainRequest, progress: Progress) -> Path:
     """Train, or go on with a broken run; see `edgeseg.train.train_model`."""
-    with join_world() as world:
+    with join_world(request.device) as world:
         display = progress if world.leads else Silent()
         device = pick_device(request.device, world)
-        config = read_run_config(request) if request.resume else new_config(request)
+        config = resumed_config(request) if request.resume else new_config(request)
         corpora = read_corpora(config, device, display)
         fresh = not checkpoint_file(request.out).is_file()
         model = start_model(config, device, display, fresh=fresh)
@@ -64,7 +64,10 @@ def train_parts(
 
     trainer = Trainer(run, config.train, model, parts, bf16=uses_bf16(config, device), world=world, fitted=fitted)
     if checkpoint_file(run).is_file():
-        trainer.resume()
+        was = trainer.resume()
+        if device.type == "cpu" and was.threads != torch.get_num_threads():
+            now = torch.get_num_threads()
+            progress.say(f"{now} threads, {was.threads} before: sums differ in their last bits (train.threads)")
     figures = trainer.run(progress)
     if world.leads:
         write_done(run, _summary(config, model, figures, trainer.epoch))
@@ -80,7 +83,8 @@ def pick_device(name: str, world: World | None = None) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and name.split(":")[0] != "cuda":
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or (":" in name and not index.isdecimal())):
         raise RequestError("unknown device", value=name, allowed="allowed: auto, cpu, cuda, cuda:N")
     if name == "cpu":
         return torch.device("cpu")
@@ -90,7 +94,12 @@ def pick_device(name: str, world: World | None = None) -> torch.device:
         name = f"cuda:{world.local_rank}"
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None:
+        # streams, and what is recorded on them, belong to the current GPU: a step on another one would run while it is
+        # recorded and never again
+        torch.cuda.set_device(device)
+    return device
 
 
 def uses_bf16(config: RunConfig, device: torch.device) -> bool:
@@ -144,13 +153,34 @@ def read_corpora(config: RunConfig, device: torch.device, progress: Progress) ->
 
 
 def open_folder(run: Path, config: RunConfig, splits: Sequence[Corpus]) -> None:
-    """Make the run folder, or open it again: it is no longer complete until its last epoch is done."""
+    """Make the run folder, or open it again: it is no longer complete until its last epoch is done.
+
+    What a process that was killed had begun to write there is removed.
+    """
     with disk_errors(run):
         run.mkdir(parents=True, exist_ok=True)
+        for folder in (run, checkpoint_file(run).parent):
+            remove_unfinished(folder)
         (run / "done.json").unlink(missing_ok=True)
     save_config(run / "config.toml", config)
     if splits:
         write_frames(run, splits[0])
+
+
+def resumed_config(request: TrainRequest) -> RunConfig:
+    """The configuration of a run to be gone on with; its folder is left as it is.
+
+    Raises:
+        RequestError: There is no such run, a change would make it another, or it is past the epochs asked for.
+        VerifyError: Its checkpoint is truncated.
+    """
+    config = read_run_config(request)
+    if not checkpoint_file(request.out).is_file():
+        return config
+    finished = read_position(request.out).epoch
+    if not config.train.minutes and config.train.epochs < finished:
+        raise RequestError("the run is past these epochs", value=config.train.epochs, allowed=f"{finished} or more")
+    return config
 
 
 def new_config(request: TrainRequest) -> RunConfig:

@@ -48,17 +48,25 @@ class World:
             dist.barrier()
 
 
+def world_size() -> int:
+    """How many processes torchrun started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
-def join_world() -> Iterator[World]:
+def join_world(device: str = "auto") -> Iterator[World]:
     """The world that torchrun started this process in (RANK, WORLD_SIZE, LOCAL_RANK), or a world of its own.
 
-    Processes meet over NCCL where there are GPUs, else over gloo.
+    Processes meet over NCCL where they train on GPUs, else over gloo.
+
+    Args:
+        device: Where the run was asked for.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1 or dist.is_initialized():
         yield World()
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if device != "cpu" and torch.cuda.is_available() else "gloo")
     try:
         yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:

@@ -23,7 +23,7 @@ from edgeseg.core.errors import DataError, EdgesegError, RequestError, VerifyErr
 from edgeseg.data import open_dataset, pack
 from edgeseg.data.masks import read_index_png
 from edgeseg.model import load_run
-from edgeseg.train import train_model
+from edgeseg.train import pretrain_model, train_model
 from edgeseg.train.checkpoint import checkpoint_file
 from edgeseg.train.config import RunConfig
 from edgeseg.train.record import read_metrics
@@ -166,6 +166,64 @@ def test_a_run_cannot_become_another(finished: Path) -> None:
             train_model(TrainRequest(out=finished, resume=True, overrides={table: {field: value}}))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "more", "words"),
+    [
+        ({"augment": {"crop": [15, 15]}, "train": {"epochs": 4}}, {}, "crop does not fit"),
+        ({"pretrain": {"mask": 0.5}}, {}, "no such table"),
+        ({"qat": {"placement": "nvidia"}}, {}, "no such table"),
+        ({"train": {"epochs": 2}}, {}, "past these epochs.*3 or more"),
+        ({}, {"init": "zoo:edge-s"}, "cannot change --init under way.*none"),
+        ({}, {"teacher": "other"}, "cannot change --teacher"),
+        ({}, {"encoder_weights": "timm:convnext_atto"}, "cannot change --encoder-weights"),
+        ({}, {"config": Path("recipe.toml")}, "own recipe.*--set"),
+        ({}, {"qat": "other"}, "did not begin with --qat"),
+    ],
+)
+def test_what_a_run_cannot_take_under_way_leaves_it_as_it_was(
+    finished: Path, overrides: dict[str, dict[str, object]], more: dict[str, object], words: str
+) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    again = TrainRequest(out=finished, resume=True, device="cpu", overrides=overrides, **more)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=words):
+        train_model(again)
+    assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
+
+
+def test_pretraining_does_not_go_on_with_a_run_on_labels(finished: Path) -> None:
+    with pytest.raises(RequestError, match="learns from labels"):
+        pretrain_model(TrainRequest(out=finished, resume=True, device="cpu"))
+
+
+def test_what_killed_processes_had_begun_to_write_is_removed(finished: Path) -> None:
+    left = [finished / ".weights.safetensors.a1b2.tmp.safetensors", finished / ".frames.c3d4.tmp"]
+    left.append(finished / "checkpoint" / ".state.safetensors.e5f6.tmp.safetensors")
+    for path in (left[0], left[2]):
+        path.write_bytes(b"half")
+    left[1].mkdir()
+    (left[1] / "00000.png").write_bytes(b"half")
+    train_model(TrainRequest(out=finished, resume=True, device="cpu"))
+    assert not any(path.exists() for path in left)
+
+
+def test_a_run_that_ends_where_it_stands_gives_the_weights_that_it_scores(finished: Path, folder_data: str) -> None:
+    """Its file of weights may be ten seconds older than its checkpoint."""
+    out = finished.with_name("broken")
+    with pytest.raises(KeyboardInterrupt):
+        train_model(request(out, folder_data), Script(lambda: os.kill(os.getpid(), signal.SIGINT), 3))
+    train_model(TrainRequest(out=out, resume=True, device="cpu", overrides={"train": {"epochs": 1}}))
+    averaged = load_file(checkpoint_file(out))
+    for name, tensor in load_file(out / "weights.safetensors").items():
+        assert torch.equal(tensor, averaged[f"averaged.{name}"]), name
+
+
+def test_another_number_of_threads_is_said(finished: Path) -> None:
+    display = Script()
+    overrides = {"train": {"threads": 2, "epochs": 4}}
+    train_model(TrainRequest(out=finished, resume=True, device="cpu", overrides=overrides), display)
+    assert any("2 threads, 1 before" in line for line in display.said)
+
+
 def test_an_existing_folder_is_refused(finished: Path, folder_data: str) -> None:
     with pytest.raises(RequestError, match="--resume"):
         train_model(request(finished, folder_data))
@@ -203,6 +261,24 @@ def test_a_checkpoint_in_which_other_tensors_learned_is_refused(finished: Path) 
     with pytest.raises(VerifyError, match="other tensors learned") as raised:
         train_model(TrainRequest(out=finished, resume=True, device="cpu"))
     assert "--init" in str(raised.value.fix)
+
+
+def test_moments_of_another_shape_are_refused(finished: Path) -> None:
+    file = checkpoint_file(finished)
+    with safe_open(str(file), "pt") as archive:
+        position = archive.metadata()
+    save_file({**load_file(file), "optimiser.0.exp_avg": torch.zeros(3)}, str(file), position)
+    with pytest.raises(VerifyError, match=r"of another model.*optimiser\.0\.exp_avg"):
+        train_model(TrainRequest(out=finished, resume=True, device="cpu"))
+
+
+def test_a_truncated_checkpoint_leaves_the_run_as_it_was(finished: Path) -> None:
+    file = checkpoint_file(finished)
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(VerifyError):
+        train_model(TrainRequest(out=finished, resume=True, device="cpu", overrides={"train": {"epochs": 9}}))
+    assert (finished / "done.json").is_file()
+    assert load_config(finished / "config.toml", RunConfig).train.epochs == 3
 
 
 def test_divergence_names_the_remedy_and_keeps_the_last_checkpoint(tmp_path: Path, folder_data: str) -> None:
@@ -252,6 +328,7 @@ def test_nothing_is_left_where_the_request_cannot_be(tmp_path: Path, folder_data
         ({"data": {"train": folder_data}, "train": {"epochs": 0}}, "epochs"),
         ({"data": {"train": folder_data}, "train": {"epoch": 3}}, "did you mean"),
         ({"data": {"train": folder_data}, "augment": {"crop": [10, 10]}}, "multiples"),
+        ({"data": {"train": folder_data}, "augment": {"crop": [32, 32]}, "train": {"batch": 1}}, "one value"),
         ({"data": {"train": folder_data, "val_splits": ["tset"]}}, "tset"),
         ({}, "no data set"),
     ]

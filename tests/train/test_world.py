@@ -16,7 +16,8 @@ from edgeseg.core.errors import RequestError
 from edgeseg.train import train_model
 from edgeseg.train.record import read_metrics
 from edgeseg.train.request import TrainRequest
-from edgeseg.train.world import SyncBatchNorm, World, share_out
+from edgeseg.train.run import pick_device
+from edgeseg.train.world import SyncBatchNorm, World, join_world, share_out
 
 from .conftest import tiny_overrides
 
@@ -94,6 +95,44 @@ def test_two_processes_follow_the_curve_of_one(tmp_path: Path, folder_data: str)
 def test_a_batch_that_does_not_divide() -> None:
     with pytest.raises(RequestError, match="multiple of the 3 processes"):
         share_out(nn.Conv2d(1, 1, 1), World(0, 3), batch=8)
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("auto", "nccl"), ("cuda", "nccl")])
+def test_processes_on_the_cpu_of_a_machine_with_gpus_meet_over_gloo(
+    device: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("torch.distributed.init_process_group", met.append)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with join_world(device) as world:
+        assert (world.rank, world.size) == (1, 2)
+    assert met == [backend]
+
+
+def test_fine_tuning_with_integers_is_refused_to_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match="one process"):
+        train_model(TrainRequest(out=tmp_path / "qat", qat="run", ranges="r.json"))
+
+
+def test_the_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams are the current GPU's: the steps of another would run while they are recorded, and never again."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _name: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    assert pick_device("cuda", World(3, 4, 2)) == torch.device("cuda", 2)
+    assert chosen == [torch.device("cuda", 1), torch.device("cuda", 2)]
+    for name in ("cuda:", "cuda:x", "cpu:0", "gpu"):
+        with pytest.raises(RequestError, match="unknown device"):
+            pick_device(name)
 
 
 def _toml(value: object) -> str:
