@@ -17,7 +17,7 @@ from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import CapabilityError, RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, Precision
-from edgeseg.deploy.target import load_target
+from edgeseg.deploy.target import TargetPeaks, load_target
 from edgeseg.graph import fix_frame_size, load_model
 
 _RUNS = 20
@@ -81,6 +81,18 @@ def _precisions(times: Sequence[LayerTime]) -> list[Precision]:
     return [precision for precision in known if precision == "fp32" or precision in present]
 
 
+def target_peaks(name: str) -> TargetPeaks:
+    """The peaks of a target's recipe.
+
+    Raises:
+        RequestError: An unknown target, or one whose recipe holds no peaks.
+    """
+    peaks = load_target(name, fingerprint()).peaks
+    if peaks is None:
+        raise RequestError("the target's recipe holds no peaks", value=name, allowed="a recipe with [peaks]")
+    return peaks
+
+
 def predict_targets(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
     """The limit of a bundle's network on boards that are not here, from the peaks of their recipes.
 
@@ -90,9 +102,7 @@ def predict_targets(bundle: Bundle, names: Sequence[str]) -> list[Prediction]:
     model = engine_graph(bundle)
     predictions = []
     for name in names:
-        peaks = load_target(name, fingerprint()).peaks
-        if peaks is None:
-            raise RequestError("the target's recipe holds no peaks", value=name, allowed="a recipe with [peaks]")
+        peaks = target_peaks(name)
         roofs = Peaks(macs_per_s=peaks.macs_per_s, bytes_per_s={1 << 62: peaks.bytes_per_s}, origin=peaks.source)
         for precision in peaks.macs_per_s:
             roof = predict(model, precision, roofs)

@@ -11,7 +11,7 @@ from edgeseg.bench.accuracy import score
 from edgeseg.bench.against import compare_with, open_other
 from edgeseg.bench.cold import measure_cold
 from edgeseg.bench.frames import engine_frames, source_frames, street_frames
-from edgeseg.bench.layers import predict_targets, profile_bundle
+from edgeseg.bench.layers import predict_targets, profile_bundle, target_peaks
 from edgeseg.bench.loadgen_result import LoadGenResult
 from edgeseg.bench.monitor import Readings, monitored
 from edgeseg.bench.paced import PacedSamples, measure_paced, paced_source, street_source
@@ -125,6 +125,13 @@ def _loadgen(
 def _check(request: BenchRequest, target: BenchTarget) -> None:
     if request.loadgen:
         require("mlperf_loadgen", what="edgeseg bench --loadgen")
+    for name in request.predict:
+        target_peaks(name)
+    if request.torch_run:
+        require("torch", what="edgeseg bench --torch")
+        from edgeseg.model import load_run
+
+        load_run(Path(request.torch_run))
     asked = [name for name in ("layers", "peers", "torch_run", "predict", "cold") if getattr(request, name)]
     if asked and target.bundle is None:
         raise RequestError("these need a bundle", value=", ".join(asked), allowed="a bundle, an ONNX file or zoo:NAME")

@@ -35,7 +35,7 @@ _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 )
 @click.option("--confidence", is_flag=True, help="Also give a confidence plane.")
 @click.option("--backend", help="Only this backend; by default the fastest installed one, measured here.")
-@click.option("--threads", type=int, help="CPU threads of the engine; 0 lets the runtime choose.")
+@click.option("--threads", type=click.IntRange(min=0), help="CPU threads of the engine; 0 lets the runtime choose.")
 @click.option(
     "--option",
     "backend_options",

@@ -15,7 +15,7 @@ from edgeseg.cli.ui import OUT_FILE, Ui, common_options
 @click.option("--recipe", metavar="NAME", help="Calibration recipe (see calibration/) instead of --frames.")
 @click.option("--method", metavar="M", help="minmax, percentile, entropy or mse.  [default: mse]")
 @click.option("--percentile", type=float, help="Share of the values inside the range, for --method percentile.")
-@click.option("--count", type=int, help="Frames to measure, at most.  [default: 128]")
+@click.option("--count", type=click.IntRange(min=1), help="Frames to measure, at most.  [default: 128]")
 @click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
 @click.option(
     "--corrupt", multiple=True, metavar="KIND[:N]|all", help="See some frames under bad conditions: night, rain:2."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options
+from edgeseg.cli.ui import Ui, common_options, resumable
 
 
 @click.command(short_help="Learn from frames without labels, for `train --init`.")
@@ -61,7 +61,7 @@ def command(
         resume=resume,
         device=device,
     )
-    with ui.progress() as progress:
+    with resumable("pretrain", out), ui.progress() as progress:
         run = pretrain_model(request, progress)
     answer = {"run": str(run), **json.loads((run / "done.json").read_text(encoding="utf-8"))}
     ui.say(f"pretrained: {run}, PSNR {answer['scores']['val']['psnr_db']:.1f} dB; next: edgeseg train … --init {run}")

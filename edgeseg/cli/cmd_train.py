@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeseg.cli.ui import Ui, common_options
+from edgeseg.cli.ui import Ui, common_options, resumable
 
 
 @click.command(short_help="Train a model on labelled frames; resumable.")
@@ -70,10 +70,10 @@ def command(
     if minutes and epochs:
         lengths = f"--epochs {epochs} --minutes {minutes:g}"
         raise RequestError("two lengths of one run", value=lengths, allowed="one of them")
-    if not qat and (placement or learn_scales):
+    if not qat and (ranges or placement or learn_scales):
         raise RequestError(
             "only fine-tuning with integers has that",
-            value="--placement" if placement else "--learn-scales",
+            value="--ranges" if ranges else "--placement" if placement else "--learn-scales",
             allowed="--qat RUN --ranges R beside it",
         )
     named = {
@@ -102,7 +102,7 @@ def command(
         resume=resume,
         device=device,
     )
-    with ui.progress() as progress:
+    with resumable("train", out), ui.progress() as progress:
         run = train_model(request, progress)
     answer = {"run": str(run), **json.loads((run / "done.json").read_text(encoding="utf-8"))}
     for split, score in answer["scores"].items():

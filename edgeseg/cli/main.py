@@ -68,8 +68,10 @@ def run(args: list[str] | None = None) -> int:
         return int(ExitCode.REQUEST)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", ExitCode.INTERRUPTED, debug)
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click turns a Ctrl-C into an Abort; what the command has to say is in its cause
+        said = str(error.__cause__ or "") if isinstance(error, click.Abort) else str(error)
+        return _fail(f"interrupted; {said}" if said else "interrupted", ExitCode.INTERRUPTED, debug)
     except click.UsageError as error:
         return _fail(str(_from_click(error)), ExitCode.REQUEST, debug)
     except EdgesegError as error:
@@ -81,6 +83,9 @@ def run(args: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(f"the disk is full ({error.filename or 'while writing'}); try: df -h", ExitCode.FAILED, debug)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            refused = RequestError("no permission", value=error.filename, allowed="a path that you may read and write")
+            return _fail(str(refused), ExitCode.REQUEST, debug)
         return _fail(str(_internal(error)), ExitCode.FAILED, debug)
     except Exception as error:
         return _fail(str(_internal(error)), ExitCode.FAILED, debug)

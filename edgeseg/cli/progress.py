@@ -99,12 +99,17 @@ class _Lines:
 
     def _line(self, now_ns: int) -> str:
         seconds = (now_ns - self._start_ns) / 1e9
-        text = f"{self._name}: {self._done:g}"
+        text = f"{self._name}: {_count(self._done)}"
         if self._total:
-            text += f"/{self._total:g}"
+            text += f"/{_count(self._total)}"
             if 0 < self._done < self._total:
                 text += f", about {seconds * (self._total - self._done) / self._done:.0f} s left"
         return f"{text}, {seconds:.1f} s" + (f", {self._note}" if self._note else "")
+
+
+def _count(value: float) -> str:
+    """Three digits of seconds, which come in parts; of frames all."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 class LineProgress:

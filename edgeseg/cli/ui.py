@@ -59,7 +59,9 @@ class Ui:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", title_style="bold")
+        if title:  # a line of its own: as the table's title it would be broken at the table's width
+            self.say(title, style="bold")
+        table = Table()
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index == 0 else "right")
         for row in rows:
@@ -105,6 +107,17 @@ def common_options(function: F) -> F:
         return function(Ui(as_json=as_json, quiet=quiet, debug=debug), *args, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+@contextmanager
+def resumable(command: str, out: Path) -> Iterator[None]:
+    """Let the last line of an interrupted training say how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (out / "config.toml").is_file():
+            raise
+        raise KeyboardInterrupt(f"try: edgeseg {command} --out {out} --resume") from None
 
 
 def parse_size(text: str) -> tuple[int, int]:

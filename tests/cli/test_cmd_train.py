@@ -50,6 +50,31 @@ def test_a_run_and_its_answer(
     assert run(["train", "--out", str(out), "--resume", "--quiet"]) == 0
 
 
+def test_an_interrupted_run_says_how_it_goes_on(
+    make_folder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(self: object, *args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeseg.train.loop.Trainer.take_step", stopped)
+    root = make_folder(frames=4)
+    make_folder(frames=2, split="val")
+    out = tmp_path / "run"
+    args = ["train", "--data", f"folder:{root}", "--model", "edge-s", "--out", str(out), "--batch", "2"]
+    assert run([*args, "--crop", "16x24", *SMALL]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"edgeseg: error: interrupted; try: edgeseg train --out {out} --resume"
+
+
+def test_ranges_are_for_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["train", "--data", "street:frames=2", "--model", "edge-s", "--out", str(tmp_path / "r"), "--ranges", "r"]
+    assert run(args) == 2
+    assert "(--ranges); --qat RUN" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("text", ["lr", "lr=3", "train.optimiser.lr=3"])
 def test_a_field_that_is_none(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["train", "--data", "street:frames=2", "--model", "edge-s", "--out", str(tmp_path / "r"), "--set", text]

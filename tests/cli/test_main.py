@@ -44,6 +44,12 @@ def failing() -> Iterator[list[BaseException]]:
             1,
             "edgeseg: error: the disk is full (out.mp4); try: df -h",
         ),
+        (
+            PermissionError(1, "Operation not permitted", "out.mp4"),
+            2,
+            "edgeseg: error: no permission (out.mp4); a path that you may read and write",
+        ),
+        (KeyboardInterrupt("try: this"), 130, "edgeseg: error: interrupted; try: this"),
         (TypeError("x"), 1, "edgeseg: error: internal error"),
     ],
 )
@@ -119,3 +125,24 @@ def test_a_size_that_is_none_is_refused(text: str) -> None:
 
 def test_a_size_is_height_first() -> None:
     assert parse_size("360x480") == (360, 480)
+
+
+def test_a_title_is_not_broken_at_the_width_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "a title that is much longer than the narrow table under it"
+    Ui(as_json=False, quiet=False, debug=False).table(title, ["a", "b"], [("x", 1)])
+    assert capsys.readouterr().err.splitlines()[0] == title
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "said"), [(3.00057, 3.0, "3/3,"), (0.5, 0.5, "0.5/0.5,"), (53999, 54000, "53999/54000,")]
+)
+def test_progress_is_short(done: float, total: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Ui(as_json=False, quiet=False, debug=False).progress() as progress, progress.task("measure", total) as task:
+        task.advance(done)
+    assert capsys.readouterr().err.startswith(f"measure: {said}")
+
+
+@pytest.mark.parametrize("args", [["calibrate", "zoo:edge-s", "--count=0"], ["build", "zoo:edge-s", "--threads=-3"]])
+def test_numbers_that_cannot_be(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(args) == 2
+    assert "is not in the range" in capsys.readouterr().err.splitlines()[-1]

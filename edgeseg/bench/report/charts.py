@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.bench.monitor import Readings
-from edgeseg.bench.report.plot import Axis, Plot, Point, number, step
+from edgeseg.bench.report.plot import Axis, Plot, Point, step
 from edgeseg.bench.result import BenchResult
 from edgeseg.bench.roofline import Roofline
 
@@ -117,7 +117,7 @@ def roof_chart(roof: Roofline) -> Plot:
             ridge = peak / widths[size]
             curve = [(x, min(peak, x * widths[size]) / 1e9) for x in (low, min(max(ridge, low), high), high)]
             plot.line(curve, f"{style} p{i}")
-        plot.text(high / 4**i, peak / 1e9, f"{precision} {number(peak)}MAC/s", anchor="end")
+        plot.text(high / 4**i, peak / 1e9, f"{precision} {peak / 1e9:,.0f} GMAC/s", anchor="end")
     total = sum(row.time_ms or 0 for row in rows) or 1.0
     precisions = list(roof.peaks.macs_per_s)
     for row, speed in zip(rows, speeds, strict=True):
