@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
 from edgeseg.core.errors import RequestError
@@ -86,9 +87,12 @@ def share_out(model: nn.Module, world: World, batch: int) -> nn.Module:
             "the batch cannot be shared out", value=batch, allowed=f"a multiple of the {world.size} processes"
         )
     device = next(model.parameters()).device
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-    )
+    with warnings.catch_warnings():
+        # its successor is not in every torch from 2.8 on
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.* is deprecated", category=FutureWarning)
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
 
 
 def synchronise_norms(model: nn.Module, world: World) -> None:
@@ -103,6 +107,24 @@ def synchronise_norms(model: nn.Module, world: World) -> None:
             module.__class__ = SyncBatchNorm
 
 
+class _SumOverAll(torch.autograd.Function):
+    """The sum over all processes, on each of them; so is its gradient."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        """Any shape to the same."""
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        """What every process asks of the sum."""
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 class SyncBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the batch of all processes (Ioffe and Szegedy, 2015), each with equally many pixels."""
 
@@ -113,7 +135,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return plain
         pixels = x.float()
         sums = torch.stack([pixels.mean(dim=(0, 2, 3)), pixels.square().mean(dim=(0, 2, 3))])
-        total: Tensor = dist_nn.all_reduce(sums)  # type: ignore[no-untyped-call]  # differentiable
+        total: Tensor = _SumOverAll.apply(sums)
         mean, square = total / dist.get_world_size()
         variance = (square - mean.square()).clamp(min=0)
         self._follow(mean.detach(), variance.detach(), x.numel() // x.shape[1] * dist.get_world_size())

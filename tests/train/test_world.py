@@ -66,6 +66,7 @@ def torchrun(processes: int, *args: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
 
 
 def losses(run: Path) -> list[float]:
@@ -74,7 +75,8 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one(tmp_path: Path, folder_data: str) -> None:
-    tables = tiny_overrides(folder_data, epochs=6)
+    # a rate that does not hang on the run's length: a run that is lengthened is then the same run
+    tables = tiny_overrides(folder_data, epochs=6, schedule="trapezoid", cooldown=0.0)
     tables = {**tables, "model": {**tables["model"], "drop_path": 0.0}, "loss": {"label_smoothing": 0.05}}
     one = train_model(TrainRequest(out=tmp_path / "one", model="edge-s", overrides=tables, device="cpu"))
     fields = [
@@ -89,7 +91,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path: Path, folder_data: str)
     )
     longer = {"train": {"epochs": 6}}
     train_model(TrainRequest(out=tmp_path / "moved", resume=True, device="cpu", overrides=longer))
-    assert len(losses(tmp_path / "moved")) == 6
+    assert losses(tmp_path / "moved") == pytest.approx(losses(one), rel=NOISE)
 
 
 def test_a_batch_that_does_not_divide() -> None:
