@@ -105,10 +105,15 @@ def command(
     with resumable("train", out), ui.progress() as progress:
         run = train_model(request, progress)
     answer = {"run": str(run), **json.loads((run / "done.json").read_text(encoding="utf-8"))}
+    then = f"edgeseg export {run} --out MODEL.onnx"
     for split, score in answer["scores"].items():
+        if "iou" not in score:  # a pretraining that was gone on with
+            ui.say(f"{run}: {split}, PSNR {score['psnr_db']:.1f} dB")
+            then = f"edgeseg train … --init {run}"
+            continue
         columns = ["class", "IoU"]
         ui.table(f"{run}: {split}, mIoU {score['miou']:.3f}", columns, [(k, _cell(v)) for k, v in score["iou"].items()])
-    ui.say(f"trained: {run}; next: edgeseg export {run} --out MODEL.onnx")
+    ui.say(f"trained: {run}; next: {then}")
     ui.emit(answer)
 
 

@@ -75,6 +75,20 @@ def test_ranges_are_for_integers(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "(--ranges); --qat RUN" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_pretraining_that_is_gone_on_with(
+    make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its scores have no classes."""
+    out = str(tmp_path / "pre")
+    args = ["pretrain", "--frames", f"folder:{make_folder(frames=4)}", "--model", "edge-s", "--out", out, "--batch=2"]
+    assert run([*args, "--epochs=1", "--set=augment.crop=[16,24]", "--set=pretrain.holdout=0.3", *SMALL]) == 0
+    capsys.readouterr()
+    assert run(["train", "--out", out, "--resume", "--epochs", "2", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["epochs"] == 2
+    assert f"--init {out}" in captured.err
+
+
 @pytest.mark.parametrize("text", ["lr", "lr=3", "train.optimiser.lr=3"])
 def test_a_field_that_is_none(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["train", "--data", "street:frames=2", "--model", "edge-s", "--out", str(tmp_path / "r"), "--set", text]
