@@ -117,4 +117,5 @@ class ProvenRunner:
                 "the engine failed its self-test on the golden frames",
                 value=f"agreement: {found:.5f}",
                 allowed=f"at least {manifest.agreement.minimum:g}",
+                whole=True,
             )

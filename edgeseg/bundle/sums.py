@@ -19,9 +19,23 @@ _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>[A-Za-z0-9_][A-Za-z0-9._
 _MAX_BYTES = 1 << 20
 
 
-def refusal(path: Path, what: str, *, value: object, allowed: str) -> VerifyError:
-    """The error for a bundle that does not verify: what, the value found, what was expected, and how to rebuild."""
-    return VerifyError(what, value=value, allowed=allowed, fix=f"edgeseg rebuild {path}")
+def last_good_path(path: Path) -> Path:
+    """Where the bundle that was at `path` before is kept."""
+    return path.with_name(f".{path.name}.last-good")
+
+
+def refusal(path: Path, what: str, *, value: object, allowed: str, whole: bool = False) -> VerifyError:
+    """The error for a bundle that does not verify: what, the value found, what was expected, and the way out.
+
+    A rebuild starts from what a bundle holds, so it is no way out of one that is not `whole`.
+    """
+    if whole:
+        fix = f"edgeseg rebuild {path}"
+    elif last_good_path(path.resolve()).is_dir():
+        fix = f"edgeseg rollback {path}"
+    else:
+        fix = "another copy of the bundle, or edgeseg build MODEL"
+    return VerifyError(what, value=value, allowed=allowed, fix=fix)
 
 
 def read_sums(path: Path) -> tuple[bytes, dict[str, str]]:

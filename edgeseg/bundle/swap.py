@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from edgeseg.bundle.contents import Bundle, BundleContents
+from edgeseg.bundle.sums import last_good_path
 from edgeseg.bundle.verify import read_bundle, verify_bundle
 from edgeseg.bundle.write import write_bundle
 from edgeseg.core.artefacts import disk_errors
@@ -24,11 +25,6 @@ from edgeseg.core.workspace import lock
 _LOG = get_logger(__name__)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-
-
-def last_good_path(path: Path) -> Path:
-    """Where the bundle that was at `path` before is kept."""
-    return path.with_name(f".{path.name}.last-good")
 
 
 def lock_path(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ def test_verify_names_an_altered_file_and_the_way_out(capsys: pytest.CaptureFixt
     engine.write_bytes(engine.read_bytes() + b" ")
     line = refusal(capsys, 5, "verify", bundle_dir)
     assert "engine.null.json" in line
-    assert line.endswith(f"; try: edgeseg rebuild {bundle_dir}")
+    assert line.endswith("; try: another copy of the bundle, or edgeseg build MODEL")  # what a rebuild refuses too
+    shutil.copytree(bundle_dir, bundle_dir.with_name(f".{bundle_dir.name}.last-good"))
+    assert refusal(capsys, 5, "verify", bundle_dir).endswith(f"; try: edgeseg rollback {bundle_dir}")
     assert "does not exist" in refusal(capsys, 2, "verify", bundle_dir.parent / "nothing")
 
 

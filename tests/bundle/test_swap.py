@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.bundle import replace_bundle, roll_back, swap, verify_bundle
+from edgeseg.bundle.sums import last_good_path
 from edgeseg.core.errors import EdgesegError, RequestError, VerifyError
 from edgeseg.core.workspace import lock
 
@@ -23,7 +24,7 @@ def test_the_replaced_bundle_becomes_the_last_good_one(bundle_dir: Path, make_co
     for seed in (1, 2):
         replace_bundle(bundle_dir, make_contents(seed=seed))
         ids.append(verify_bundle(bundle_dir).id)
-        assert verify_bundle(swap.last_good_path(bundle_dir)).id == ids[-2]
+        assert verify_bundle(last_good_path(bundle_dir)).id == ids[-2]
     assert len(set(ids)) == 3
     assert names(bundle_dir.parent) == {"demo", ".demo.last-good", ".demo.lock"}
 
@@ -53,7 +54,7 @@ def test_without_a_last_good_bundle_there_is_nothing_to_go_back_to(bundle_dir: P
 def test_a_damaged_last_good_bundle_is_not_rolled_back_to(bundle_dir: Path, make_contents: ContentsFactory) -> None:
     replace_bundle(bundle_dir, make_contents(seed=1))
     present = verify_bundle(bundle_dir).id
-    (swap.last_good_path(bundle_dir) / "report.json").write_text("{}")
+    (last_good_path(bundle_dir) / "report.json").write_text("{}")
     with pytest.raises(VerifyError):
         roll_back(bundle_dir)
     assert verify_bundle(bundle_dir).id == present
@@ -65,7 +66,7 @@ def test_a_damaged_bundle_is_replaced_but_not_kept(
     (bundle_dir / "report.json").write_text("{}")
     replace_bundle(bundle_dir, make_contents(seed=1))
     verify_bundle(bundle_dir)
-    assert not swap.last_good_path(bundle_dir).exists()
+    assert not last_good_path(bundle_dir).exists()
     assert "does not verify" in caplog.text
 
 
