@@ -92,6 +92,13 @@ def stats(ui: Ui, data: str, splits: tuple[str, ...], page: Path | None) -> None
     for _, survey, numbers in parts:
         rows = [(name, f"{100 * entry.share:.2f}", entry.frames) for name, entry in numbers.classes.items()]
         ui.table(f"{survey.split}: {numbers.frames} frames", ["class", "pixels %", "frames"], rows)
+        sizes = ", ".join(f"{size} ({count})" for size, count in numbers.sizes.items())
+        ui.say(
+            f"sizes {sizes}; {numbers.unreadable} frames unreadable, {100 * numbers.ignored:.2f} % of pixels ignored"
+        )
+        colour = [" ".join(f"{value:.0f}" for value in values) for values in (numbers.mean_rgb, numbers.std_rgb)]
+        light = " / ".join(f"{value:.0f}" for value in numbers.brightness)
+        ui.say(f"RGB {colour[0]}, spread {colour[1]}; brightness of 5/50/95 % of the frames {light}")
     if page:
         from edgeseg.data.page import picture_page
 

@@ -21,13 +21,14 @@ def command(ui: Ui) -> None:
     report = examine()
     ui.say(report.device.summary(), style="bold")
     group = ""
+    wide = max(len(finding.name) for finding in report.findings)
     for finding in report.findings:
         if finding.group != group:
             group = finding.group
             ui.say(f"\n{group}", style="bold")
-        ui.say(f"  {'yes' if finding.ok else ' no'}  {finding.name:<13} {finding.detail}")
+        ui.say(f"  {'yes' if finding.ok else ' no'}  {finding.name:<{wide}} {finding.detail}")
         if finding.remedy:
-            ui.say(f"       {'':<13} -> {finding.remedy}", style="yellow")
+            ui.say(f"       {'':<{wide}} -> {finding.remedy}", style="yellow")
     ui.say("")
     for name, works in report.can.items():
         ui.say(f"edgeseg {name:<6} {'works here' if works else 'does not work here yet: see above'}")

@@ -73,8 +73,11 @@ def test_lint_stats_and_pack_in_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(["data", "lint", spec, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["frames"] == {"train": 8, "val": 8}
     assert run(["data", "stats", spec, "--split", "val", "--html", str(tmp_path / "p.html"), "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
     assert answer["splits"]["val"]["sizes"] == {"72x96": 8}
+    assert "sizes 72x96 (8); 0 frames unreadable" in captured.err
+    assert "brightness of 5/50/95 %" in captured.err
     assert (tmp_path / "p.html").read_text().startswith("<!doctype html>")
     assert run(["data", "pack", spec, "--out", str(tmp_path / "s.packed"), "--json"]) == 0
     packed = json.loads(capsys.readouterr().out)["data"]
