@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -153,6 +154,7 @@ class Trainer:
             asked, overdue = self._agree(interrupt.asked, overdue)
             if asked or overdue:
                 self._check_loss()
+                self._check_weights()
                 self._save()
             if asked:
                 raise KeyboardInterrupt
@@ -200,16 +202,25 @@ class Trainer:
     def _check_loss(self) -> float:
         """The mean loss of the epoch so far, over this process's share of the batches."""
         total = float(self._loss_sum)
-        if total != total or abs(total) == float("inf"):
-            raise EdgesegError(
-                "the training diverged: the loss is not a number any more",
-                value=f"epoch {self.epoch + 1}, step {self.step}",
-                allowed="the last checkpoint is kept",
-                fix=f"edgeseg train … --lr {self._config.lr / 2:g} in a new run, or --set train.precision=fp32",
-            )
+        if not math.isfinite(total):
+            raise self._diverged("the loss is not a number any more")
         return total / self.step
 
+    def _check_weights(self) -> None:
+        """The last step's gradient may have been none, which its loss does not show: such weights are not kept."""
+        if not math.isfinite(float(nn.utils.get_total_norm(self._model.parameters()))):
+            raise self._diverged("the weights are no numbers any more")
+
+    def _diverged(self, how: str) -> EdgesegError:
+        return EdgesegError(
+            f"the training diverged: {how}",
+            value=f"epoch {self.epoch + 1}, step {self.step}",
+            allowed="the last checkpoint is kept",
+            fix=f"edgeseg train … --lr {self._config.lr / 2:g} in a new run, or --set train.precision=fp32",
+        )
+
     def _finish_epoch(self, recorder: Recorder | None, task: Task, steps_hz: float) -> dict[str, object]:
+        self._check_weights()
         config = self._config
         epoch = self.epoch + 1
         metrics: dict[str, object] = {

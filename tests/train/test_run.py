@@ -290,6 +290,25 @@ def test_divergence_names_the_remedy_and_keeps_the_last_checkpoint(tmp_path: Pat
     assert not file.exists() or all(torch.isfinite(t.float()).all() for t in load_file(file).values())
 
 
+@pytest.mark.parametrize("minutes", [0.0, 60.0])
+def test_weights_that_are_no_numbers_are_not_kept(
+    tmp_path: Path, folder_data: str, minutes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient of NaN behind a loss that is a number: the step after it would show it, its checkpoint came first."""
+
+    def spoil(parameters: list[torch.Tensor], _norm: float) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.fill_(torch.nan)
+
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", spoil)
+    overrides = tiny_overrides(folder_data, batch=8, epochs=1, checkpoint_minutes=minutes)  # one step
+    with pytest.raises(EdgesegError, match="diverged: the weights"):
+        train_model(TrainRequest(out=tmp_path / "run", model="edge-s", overrides=overrides, device="cpu"))
+    assert not checkpoint_file(tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
 def test_frames_without_a_label_are_named_before_a_step_is_taken(tmp_path: Path, folder_data: str) -> None:
     root = Path(shutil.copytree(folder_data.partition(":")[2], tmp_path / "unlabelled"))
     for file in (root / "train" / "masks").iterdir():
