@@ -31,7 +31,7 @@ from edgeseg.train.plan import Purpose, generator
 from edgeseg.train.record import PICTURES, spread
 from edgeseg.train.request import RGB, TrainRequest, read_recipe, resolve
 from edgeseg.train.run import open_folder, pick_device, resumed_config, start_model, train_parts
-from edgeseg.train.world import join_world
+from edgeseg.train.world import check_batch, join_world
 
 
 def pretrain(request: TrainRequest, progress: Progress) -> Path:
@@ -43,6 +43,7 @@ def pretrain(request: TrainRequest, progress: Progress) -> Path:
         if config.pretrain is None:
             fix = f"edgeseg train --out {request.out} --resume"
             raise RequestError("the run learns from labels", value=request.out, allowed="a pretraining", fix=fix)
+        check_batch(world, config.train.batch)
         train, held_out = read_frames(config, device, display)
         model = start_model(config, device, display, fresh=not checkpoint_file(request.out).is_file())
         parts = pretraining_parts(config, train, held_out)

@@ -28,7 +28,7 @@ from edgeseg.train.record import write_done, write_frames
 from edgeseg.train.request import TrainRequest, read_recipe, read_run_config, resolve
 from edgeseg.train.start import load_matching, shift_heads
 from edgeseg.train.supervised import supervised_parts
-from edgeseg.train.world import World, join_world
+from edgeseg.train.world import World, check_batch, join_world
 
 
 def train(request: TrainRequest, progress: Progress) -> Path:
@@ -37,6 +37,7 @@ def train(request: TrainRequest, progress: Progress) -> Path:
         display = progress if world.leads else Silent()
         device = pick_device(request.device, world)
         config = resumed_config(request) if request.resume else new_config(request)
+        check_batch(world, config.train.batch)
         corpora = read_corpora(config, device, display)
         fresh = not checkpoint_file(request.out).is_file()
         model = start_model(config, device, display, fresh=fresh)

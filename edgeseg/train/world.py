@@ -74,18 +74,23 @@ def join_world(device: str = "auto") -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def check_batch(world: World, batch: int) -> None:
+    """Raise RequestError where a batch cannot be shared out evenly."""
+    if batch % world.size:
+        raise RequestError(
+            "the batch cannot be shared out", value=batch, allowed=f"a multiple of the {world.size} processes"
+        )
+
+
 def share_out(model: nn.Module, world: World, batch: int) -> nn.Module:
     """The module to train with: gradients averaged over all processes, batch norms over the whole batch.
 
     Raises:
         RequestError: The batch cannot be shared out evenly.
     """
+    check_batch(world, batch)
     if world.size == 1:
         return model
-    if batch % world.size:
-        raise RequestError(
-            "the batch cannot be shared out", value=batch, allowed=f"a multiple of the {world.size} processes"
-        )
     device = next(model.parameters()).device
     with warnings.catch_warnings():
         # its successor is not in every torch from 2.8 on

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from edgeseg.core.errors import RequestError
-from edgeseg.train import train_model
+from edgeseg.train import pretrain_model, train_model
 from edgeseg.train.record import read_metrics
 from edgeseg.train.request import TrainRequest
 from edgeseg.train.run import pick_device
@@ -97,6 +99,20 @@ def test_two_processes_follow_the_curve_of_one(tmp_path: Path, folder_data: str)
 def test_a_batch_that_does_not_divide() -> None:
     with pytest.raises(RequestError, match="multiple of the 3 processes"):
         share_out(nn.Conv2d(1, 1, 1), World(0, 3), batch=8)
+
+
+@pytest.mark.parametrize("start", [train_model, pretrain_model])
+def test_a_batch_that_does_not_divide_leaves_no_folder(
+    start: Callable[[TrainRequest], Path], tmp_path: Path, folder_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on with it could not change the batch."""
+    for room in ("run", "pretrain"):
+        monkeypatch.setattr(f"edgeseg.train.{room}.join_world", lambda _device: contextlib.nullcontext(World(0, 3)))
+        monkeypatch.setattr(World, "wait", lambda _world: None)
+    overrides = {name: table for name, table in tiny_overrides(folder_data).items() if name != "loss"}
+    with pytest.raises(RequestError, match="multiple of the 3 processes"):
+        start(TrainRequest(out=tmp_path / "run", model="edge-s", overrides=overrides, device="cpu"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("auto", "nccl"), ("cuda", "nccl")])
