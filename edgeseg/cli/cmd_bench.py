@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 @click.option("--predict", multiple=True, metavar="TARGET", help="Also predict the limit of a board from its recipe.")
 @click.option("--cold", is_flag=True, help="Also time fresh processes from start to first mask.")
 @click.option(
-    "--loadgen", multiple=True, metavar="SCENARIO", help="Also MLPerf LoadGen: SingleStream, MultiStream, Offline."
+    "--loadgen",
+    multiple=True,
+    type=click.Choice(["SingleStream", "MultiStream", "Offline"]),
+    metavar="SCENARIO",
+    help="Also MLPerf LoadGen: SingleStream, MultiStream, Offline.",
 )
 @click.option(
     "--suite", type=click.Path(path_type=Path), metavar="F.toml", help="Run a whole suite instead; writes a page."

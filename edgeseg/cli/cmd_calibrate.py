@@ -14,7 +14,7 @@ from edgeseg.cli.ui import OUT_FILE, Ui, common_options
 @click.option("--frames", metavar="SRC", help="Frames: a video, a folder or glob of pictures, camvid:PATH, street:… .")
 @click.option("--recipe", metavar="NAME", help="Calibration recipe (see calibration/) instead of --frames.")
 @click.option("--method", metavar="M", help="minmax, percentile, entropy or mse.  [default: mse]")
-@click.option("--percentile", type=float, help="Share of the values inside the range, for --method percentile.")
+@click.option("--percentile", type=float, help="Per cent of the values inside the range, for --method percentile.")
 @click.option("--count", type=click.IntRange(min=1), help="Frames to measure, at most.  [default: 128]")
 @click.option("--network-size", metavar="HxW", help="What the layers see; by default the trained height.")
 @click.option(

@@ -87,4 +87,9 @@ def _method(request: CalibrationRequest, default: Method) -> Method:
         raise unknown_name("method", request.method, list(METHODS))
     changes = {"name": request.method, "percentile": request.percentile}
     tables = {key: value for key, value in changes.items() if value is not None}
-    return convert({**msgspec.to_builtins(default), **tables}, Method, origin="options")
+    method = convert({**msgspec.to_builtins(default), **tables}, Method, origin="options")
+    if request.percentile is not None and method.name != "percentile":
+        raise RequestError(
+            "only --method percentile has a percentile", value=f"--method {method.name}", allowed="--method percentile"
+        )
+    return method

@@ -43,6 +43,7 @@ def test_json_is_one_object_and_a_result_is_saved(bundle, tmp_path, capsys):
         (["--fail-if-slower", "5"], 2, "--against"),
         (["--against", "nowhere.json", "--duration", "200ms"], 2, "nowhere.json"),
         (["--source", "nowhere.mp4"], 2, "nowhere.mp4"),
+        (["--loadgen", "Server"], 2, "MultiStream"),
         (["--predict", "no-board", "--duration", "24h"], 2, "orin-nano"),  # before the run, not after it
         (["--torch", "no-run", "--duration", "24h"], 2, "no-run"),
     ],

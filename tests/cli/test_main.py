@@ -146,3 +146,8 @@ def test_progress_is_short(done: float, total: float, said: str, capsys: pytest.
 def test_numbers_that_cannot_be(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(args) == 2
     assert "is not in the range" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_percentile_is_for_its_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["calibrate", "zoo:edge-s", "--frames", "street:frames=9,size=64x64", "--percentile", "99"]) == 2
+    assert "(--method mse); --method percentile" in capsys.readouterr().err.splitlines()[-1]
