@@ -30,7 +30,7 @@ def test_same_size_changes_no_byte(policy: Policy) -> None:
     assert np.array_equal(resizer.to_camera(mask, np.full_like(mask, 77), outside=255), mask)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(camera=SIZES, frame=SIZES, policy=st.sampled_from(POLICIES))
 def test_every_pixel_is_written_and_ids_are_never_mixed(
     camera: tuple[int, int], frame: tuple[int, int], policy: Policy
