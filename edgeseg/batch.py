@@ -91,9 +91,8 @@ def _one(name: str, engine: str, source: str, folder: Path, overlay: bool, progr
     asked.on_wake(stop.set)
     try:
         opened = open_source(source)
-        sinks: list[Sink] = make_sinks(
-            SinkChoice(masks=folder / "masks", save=folder / "overlay.mp4" if overlay else None), stop
-        )
+        choice = SinkChoice(masks=folder / "masks", save=folder / "overlay.mp4" if overlay else None)
+        sinks: list[Sink] = make_sinks(choice, stop, sources=[source], engine=engine)
         request = LiveRequest(engine=open_engine(engine, progress=progress), sources=[opened], sinks=sinks, stop=stop)
         with stop_on_signals(asked):
             summary = run_live(request)

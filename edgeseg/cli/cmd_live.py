@@ -64,7 +64,7 @@ def command(ui: Ui, bundle: str | None, sources: tuple[str, ...], config_file: P
     assert settings.engine is not None
     opened = [open_source(uri, realtime=settings.realtime) for uri in settings.sources]
     stop = Stop()
-    sinks = make_sinks(settings.sinks.choice(), stop)
+    sinks = make_sinks(settings.sinks.choice(), stop, sources=settings.sources, engine=settings.engine)
     for sink in sinks:
         if address := getattr(sink, "url", None):
             ui.say(f"web page: {address}", style="bold")

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeseg.core.errors import DataError, RequestError
@@ -54,16 +54,77 @@ def _placing(path: Path) -> Iterator[None]:
         with disk_errors(path):
             yield
     except OSError as error:
-        raise RequestError(
-            "cannot write here",
-            value=f"{path}: {(error.strerror or str(error)).lower()}",
-            allowed="a new name in a folder that you may write to",
-        ) from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> RequestError:
+    return RequestError(
+        "cannot write here",
+        value=f"{path}: {(error.strerror or str(error)).lower()}",
+        allowed="a new name in a folder that you may write to",
+    )
+
+
+def _temporary(path: Path) -> Path:
+    """A new, empty file beside `path`."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
+    os.close(handle)
+    return Path(name)
 
 
 def _prepare(path: Path) -> None:
     with _placing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Find out, before the work that leads to it, whether the file `path` can be written; leaves nothing behind.
+
+    It is tried, not asked: permissions say nothing of /proc, of read-only disks, of names that are too long.
+
+    Raises:
+        RequestError: A folder or device has that name, or none can be made or written to there.
+        DataError: The disk is full.
+    """
+    with _placing(path):
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no ordinary file"
+            raise RequestError("cannot write here", value=f"{path}: it is {kind}", allowed="a file, or a new name")
+    _try(path, shown=path)
+
+
+def check_folder(folder: Path) -> None:
+    """As `check_place`, for files in `folder`, which is made when the first is written."""
+    with _placing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise RequestError("cannot write here", value=f"{folder}: it is a file", allowed="a folder, or a new name")
+    _try(folder / "file", shown=folder)
+
+
+def _try(path: Path, *, shown: Path) -> None:
+    made: list[Path] = []
+    try:
+        missing = [folder for folder in path.parents if not folder.exists()]  # the innermost first
+        for folder in reversed(missing):
+            folder.mkdir()
+            made.append(folder)
+        _temporary(path).unlink()
+    except FileExistsError:  # another process has just made it: the next one to write finds out
+        pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError("the disk is full", value=shown, fix=f"df -h {shown.parent}") from error
+        raise _refused(shown, error) from error
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def disk_is_full(folder: Path, *, least: int) -> bool:
+    """Whether fewer than `least` bytes are free; a file system that counts none (/proc, some of FUSE) is never full."""
+    usage = shutil.disk_usage(folder)
+    return usage.total > 0 and usage.free < least
 
 
 @contextmanager
@@ -73,9 +134,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with _placing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
+        temporary = _temporary(path)
     try:
         with disk_errors(path):
             yield temporary

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.deps import require
+from edgeseg.core.errors import RequestError
 from edgeseg.core.types import Sink
 from edgeseg.live.stop import Stop
 
@@ -39,17 +41,20 @@ class SinkChoice:
     flicker: bool = False
 
 
-def make_sinks(choice: SinkChoice, stop: Stop) -> list[Sink]:
-    """The sinks of a choice.
+def make_sinks(choice: SinkChoice, stop: Stop, *, sources: Sequence[str] = (), engine: str | None = None) -> list[Sink]:
+    """The sinks of a choice, each checked as far as that goes before anything is opened.
 
     Args:
         choice: What was asked for.
         stop: Set when a person closes the window.
+        sources: What the run reads, as it was named; nothing of it is overwritten.
+        engine: As it was named; nothing is written into a bundle.
 
     Raises:
         UnavailableError: There is no display, or a package is missing.
-        RequestError: A path that cannot be written to.
+        RequestError: A path that cannot be written to, or must not be.
     """
+    _check_overwrites(choice, sources, engine)
     sinks: list[Sink] = []
     if choice.show:
         from edgeseg.sinks.window import WindowSink
@@ -91,3 +96,47 @@ def _for_programs(choice: SinkChoice) -> list[Sink]:
 
         sinks.append(FlickerSink())
     return sinks
+
+
+def _check_overwrites(choice: SinkChoice, sources: Sequence[str], engine: str | None) -> None:
+    """Refuse to write over what the run reads, into a bundle, or two results to one place."""
+    if choice.save is not None and choice.masks is not None and choice.save.resolve() == choice.masks.resolve():
+        raise RequestError("--save and --masks name one place", value=choice.save, allowed="a file, and a folder")
+    inputs = {path.resolve() for uri in sources for path in _files_of(uri)}
+    places = list(_places(choice, cameras=max(1, len(sources))))
+    folders = {place.resolve() for option, place in places if option == "--masks"}
+    bundle = Path(engine).expanduser().resolve() if engine is not None else None
+    for option, place in places:
+        whole = place.resolve()
+        over = whole in inputs or (whole in folders and any(p.parent == whole and p.suffix == ".png" for p in inputs))
+        if over:
+            raise RequestError(f"{option} would overwrite what the run reads", value=place, allowed="another place")
+        if bundle is not None and bundle.is_dir() and whole.is_relative_to(bundle):
+            raise RequestError(f"{option} would write into the engine", value=place, allowed="a place outside of it")
+
+
+def _places(choice: SinkChoice, *, cameras: int) -> Iterator[tuple[str, Path]]:
+    """What is written: the option and the file, or for masks the folder that they lie in."""
+    if choice.record is not None:
+        yield "--record", choice.record
+    if choice.save is not None:
+        from edgeseg.sinks.video import file_of
+
+        for number in range(cameras):
+            yield "--save", file_of(choice.save, number, cameras)
+    if choice.masks is not None:
+        from edgeseg.sinks.masks import folder_of
+
+        for number in range(cameras):
+            yield "--masks", folder_of(choice.masks, number, cameras)
+
+
+def _files_of(uri: str) -> list[Path]:
+    """The files that a source reads; none for a camera."""
+    from edgeseg.sources.images import find_pictures
+    from edgeseg.sources.uri import source_kind
+
+    name = source_kind(uri).name
+    if name == "images":
+        return find_pictures(uri)
+    return [Path(uri).expanduser()] if name == "video file" else []

@@ -13,7 +13,6 @@ engine, the classes and a note on clocks. Format: mcap.dev/spec.
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import msgspec
 from mcap.writer import Writer
 
 import edgeseg
-from edgeseg.core.artefacts import atomic_file, disk_errors
+from edgeseg.core.artefacts import atomic_file, check_place, disk_errors, disk_is_full
 from edgeseg.core.clock import now_ns, wall_ns
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.types import Classes, Result, SinkContext
@@ -87,7 +86,7 @@ class RecordSink:
         path: The file, `*.mcap`.
 
     Raises:
-        RequestError: Another suffix, or a folder.
+        RequestError: Another suffix, a folder, or a place that cannot be written to.
     """
 
     name = "record"
@@ -96,6 +95,7 @@ class RecordSink:
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() != ".mcap" or path.is_dir():
             raise RequestError("not a name for a recording", value=path, allowed="a file named *.mcap")
+        check_place(path)
         self._path = path
         self._partial = path.with_name(f".{path.stem}.tmp.mcap")
         self._writer: Writer | None = None
@@ -170,7 +170,7 @@ class RecordSink:
         self._count += 1
         if self._writer is None or self._count % 30:
             return
-        if shutil.disk_usage(self._path.parent).free < _RESERVE:
+        if disk_is_full(self._path.parent, least=_RESERVE):
             self.close()
             raise DataError(
                 "the disk is full, the recording has ended", value=self._path, fix=f"df -h {self._path.parent}"

@@ -8,6 +8,7 @@ import os
 import threading
 from pathlib import Path
 
+from edgeseg.core.artefacts import check_place
 from edgeseg.core.clock import now_ns
 from edgeseg.core.errors import RequestError
 from edgeseg.core.log import get_logger
@@ -38,7 +39,7 @@ class RingSink:
         name: Name of the ring, or a path.
 
     Raises:
-        RequestError: No shared memory here.
+        RequestError: No shared memory here, or a path that cannot be written to.
     """
 
     name = "ring"
@@ -49,6 +50,7 @@ class RingSink:
         self._path = Path(name) if "/" in name else _FOLDER / name
         if not self._path.parent.is_dir():
             raise RequestError("no shared memory here", value=self._path, allowed="a name, or a path in a folder")
+        check_place(self._path)
         self._map: mmap.mmap | None = None
         self._fence = threading.Lock()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 
-from edgeseg.core.artefacts import atomic_file
+from edgeseg.core.artefacts import atomic_file, check_place, disk_is_full
 from edgeseg.core.errors import DataError, RequestError
 from edgeseg.core.log import get_logger
 from edgeseg.core.types import U8, Classes, Result, SinkContext, Size
@@ -28,7 +27,7 @@ class VideoSink:
         path: The file; its suffix says which container.
 
     Raises:
-        RequestError: A suffix that cannot be written.
+        RequestError: A suffix that cannot be written, or a place that cannot.
     """
 
     name = "video"
@@ -37,8 +36,7 @@ class VideoSink:
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in SOFTWARE:
             raise RequestError("cannot write such a video", value=path, allowed=f"files named {', '.join(SOFTWARE)}")
-        if path.is_dir():
-            raise RequestError("the video file is a folder", value=path, allowed="a file")
+        check_place(path)
         self._path = path
         self._files: list[_File] = []
         self._encoders: dict[Size, Encoder] = {}
@@ -50,10 +48,9 @@ class VideoSink:
 
     def open(self, context: SinkContext) -> None:
         """Prepare one file a camera, and find the encoder; nothing is written before the first picture."""
-        many = len(context.cameras) > 1
         self._files = [
             _File(
-                self._path.with_stem(f"{self._path.stem}-{number}") if many else self._path,
+                file_of(self._path, number, len(context.cameras)),
                 info.rate_hz or _DEFAULT_RATE_HZ,
                 context.classes,
                 self._encoder,
@@ -85,6 +82,11 @@ class VideoSink:
         if size not in self._encoders:
             self._encoders[size] = choose_encoder(self._path.suffix.lower(), size)
         return self._encoders[size]
+
+
+def file_of(path: Path, camera: int, cameras: int) -> Path:
+    """The file of one camera of so many."""
+    return path.with_stem(f"{path.stem}-{camera}") if cameras > 1 else path
 
 
 class _File:
@@ -144,5 +146,5 @@ class _File:
         return writer
 
     def _check_disk(self) -> None:
-        if shutil.disk_usage(self._path.parent).free < _LEAST_FREE:
+        if disk_is_full(self._path.parent, least=_LEAST_FREE):
             raise DataError("the disk is full", value=self._path, fix=f"df -h {self._path.parent}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.core.artefacts import atomic_file, atomic_folder, sha256_bytes, sha256_file, write_text
+from edgeseg.core.artefacts import atomic_file, atomic_folder, check_place, sha256_bytes, sha256_file, write_text
 from edgeseg.core.errors import DataError, RequestError
 
 
@@ -59,3 +59,28 @@ def test_digest_of_parts_is_not_that_of_their_join(tmp_path: Path) -> None:
     assert sha256_bytes(b"ab", b"c") != sha256_bytes(b"a", b"bc")
     (tmp_path / "x").write_bytes(b"")
     assert sha256_file(tmp_path / "x") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    check_place(tmp_path / "a" / "b" / "o.mp4")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "o.mp4").write_text("old")
+    check_place(tmp_path / "o.mp4")
+    assert (tmp_path / "o.mp4").read_text() == "old"
+    with pytest.raises(RequestError, match="a folder"):
+        check_place(tmp_path)
+    with pytest.raises(RequestError, match="too long"):
+        check_place(tmp_path / "a" / ("n" * 300))
+    with pytest.raises(RequestError, match="no ordinary file"):
+        check_place(Path("/dev/null"))
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+
+def test_a_full_disk_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edgeseg.core.artefacts.tempfile.mkstemp", full)
+    with pytest.raises(DataError, match="disk is full"):
+        check_place(tmp_path / "a" / "o.mp4")
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ import pytest
 from mcap.reader import make_reader
 
 from edgeseg.cli.main import run
+from edgeseg.core import artefacts
 from edgeseg.core.errors import DataError, RequestError, VerifyError
 from edgeseg.core.types import Classes, Size, State
 from edgeseg.live import replay as replaying
@@ -20,7 +21,6 @@ from edgeseg.live.config import HealthConfig, LiveConfig
 from edgeseg.live.recording import Recording
 from edgeseg.live.replay import replay
 from edgeseg.live.request import LiveRequest, LoadedEngine
-from edgeseg.sinks import mcap as recorder
 from edgeseg.sinks.mcap import RecordSink
 
 Make = Callable[..., Any]
@@ -149,7 +149,7 @@ def test_a_disk_that_fills_up_leaves_a_whole_recording(
     kit: SimpleNamespace, null: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "drive.mcap"
-    monkeypatch.setattr(recorder.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 0}))
+    monkeypatch.setattr(artefacts.shutil, "disk_usage", lambda folder: SimpleNamespace(total=1 << 30, free=0))
     request = LiveRequest(
         engine=LoadedEngine(null()),
         sources=[kit.ScriptedSource([flat(kit, i) for i in range(60)], live=False)],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -129,6 +130,51 @@ def test_requests_that_cannot_be(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("edgeseg: error: ")
     assert word in last
+
+
+@pytest.mark.parametrize("option", ["--save=/proc/o.mp4", "--masks=/proc/m", "--record=/sys/d.mcap", "--ring=/proc/r"])
+def test_a_place_that_cannot_be_written_is_refused_before_engine_and_source(
+    option: str, kit: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touched: list[str] = []
+    source = kit.ScriptedSource([])
+    monkeypatch.setattr(engines, "open_engine", lambda *args, **kwargs: touched.append("engine"))
+    monkeypatch.setattr(source, "open", lambda: touched.append("source"))
+    monkeypatch.setattr("edgeseg.sources.open_source", lambda *args, **kwargs: source)
+    assert run(["live", "bundle", "--source", "pattern:", option]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert option.partition("=")[2] in last
+    assert "cannot write here" in last
+    assert "full" not in last
+    assert touched == []
+
+
+def test_what_the_run_reads_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine, video, frames = tmp_path / "engine", tmp_path / "drive-1.mp4", tmp_path / "frames"
+    engine.mkdir()
+    frames.mkdir()
+    picture = np.full((24, 32, 3), 90, np.uint8)
+    cv2.imwrite(str(frames / "a.png"), picture)
+    video.write_bytes(b"whatever it is")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for word, arguments in (
+        ("overwrite", ["--source", video, "--save", video]),
+        ("overwrite", ["--source", "pattern:", "--source", video, "--save", tmp_path / "drive.mp4"]),
+        ("overwrite", ["--source", frames, "--masks", frames]),
+        ("overwrite", ["--source", f"{frames}/*.png", "--masks", f"{tmp_path}/engine/../frames"]),
+        ("into the engine", ["--source", "pattern:", "--record", engine / "drive.mcap"]),
+        ("into the engine", ["--source", "pattern:", "--masks", engine]),
+        ("one place", ["--source", "pattern:", "--masks", tmp_path / "o.mp4", "--save", tmp_path / "o.mp4"]),
+    ):
+        assert run(["live", str(engine), *map(str, arguments)]) == 2, arguments
+        assert word in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_masks_beside_pictures_of_another_kind_are_allowed(bundle: str, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.random.default_rng(0).integers(40, 220, (24, 32, 3), np.uint8))
+    assert run(["live", bundle, "--source", str(tmp_path / "a.jpg"), "--masks", str(tmp_path), "--quiet"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png"]
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -6,20 +6,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from edgeseg.core import artefacts
 from edgeseg.core.clock import CaptureClock
 from edgeseg.core.errors import DataError, RequestError, UnavailableError
 from edgeseg.core.types import Classes, Result, Sink, SinkContext, SourceInfo, State
 from edgeseg.data.masks import read_index_png
-from edgeseg.sinks import display, video, window
+from edgeseg.sinks import display, window
 from edgeseg.sinks.masks import MasksSink
+from edgeseg.sinks.mcap import RecordSink
 from edgeseg.sinks.null import NullSink
 from edgeseg.sinks.overlay import OverlayPainter
+from edgeseg.sinks.ring import RingSink
 from edgeseg.sinks.video import VideoSink
 
 SIZE = (48, 64)
@@ -98,12 +102,37 @@ def test_a_full_disk_is_found_although_the_encoder_says_nothing(
 ) -> None:
     sink = VideoSink(tmp_path / "o.mp4")
     sink.open(context())
-    usage = type("Usage", (), {"free": 0})
-    monkeypatch.setattr(video.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(artefacts.shutil, "disk_usage", lambda path: SimpleNamespace(total=1 << 30, free=0))
     with pytest.raises(DataError, match="disk is full"):
         for number in range(64):
             sink.write(result(number))
     sink.close()
+
+
+def test_a_file_system_that_counts_no_space_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc, /sys and some of FUSE say that they have 0 bytes in all."""
+    sink = VideoSink(tmp_path / "o.mp4")
+    sink.open(context())
+    monkeypatch.setattr(artefacts.shutil, "disk_usage", lambda path: SimpleNamespace(total=0, free=0))
+    for number in range(40):
+        sink.write(result(number))
+    sink.close()
+    assert (tmp_path / "o.mp4").is_file()
+
+
+@pytest.mark.parametrize("make", [VideoSink, RecordSink, MasksSink, lambda path: RingSink(str(path))])
+def test_contract_a_place_that_cannot_be_written_is_refused_before_anything_runs(
+    make: Callable[[Path], Sink], tmp_path: Path
+) -> None:
+    suffix = {VideoSink: ".mp4", RecordSink: ".mcap"}.get(make, "")  # type: ignore[call-overload]
+    (tmp_path / "file").write_text("kept")
+    for place in (Path("/proc"), Path("/sys"), tmp_path / "file" / "below"):
+        with pytest.raises(RequestError) as refused:
+            make(place / f"out{suffix}")
+        assert str(place) in str(refused.value)
+        assert "full" not in str(refused.value)
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 @pytest.mark.parametrize("name", ["o.gif", "o"])
