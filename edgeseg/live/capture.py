@@ -58,7 +58,6 @@ class Capture(threading.Thread):
         self.grabbed = 0
         self.uri = str(getattr(source, "uri", f"source {camera}"))
         self.tried = threading.Event()  # at least one attempt to open has failed
-        self.at_end = threading.Event()  # it has come to its end, and did not fail
         self.ended = threading.Event()  # nothing more will come, for whatever reason
         self.failed: BaseException | None = None
         self._source = source
@@ -99,8 +98,7 @@ class Capture(threading.Thread):
                 self._open()
                 pause_ms, lost_ns = self._config.retry_first_ms, None
                 self._play()
-                self.at_end.set()  # before the health: the end of the last source is not published as a loss
-                self.health.lost("the source has ended")
+                self.health.ended()
                 return
             except (UnavailableError, SourceLostError) as error:
                 self._source.close()

@@ -60,6 +60,11 @@ class SinkWorker:
         return bool(getattr(self.sink, "main_thread", False))
 
     @property
+    def frames_only(self) -> bool:
+        """Whether the sink takes no results without a frame."""
+        return bool(getattr(self.sink, "frames_only", False))
+
+    @property
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
@@ -197,7 +202,8 @@ class Fanout:
         shared = Lease(done)
         published = Published(result, shared)
         for worker in self.workers:
-            worker.offer(published)
+            if result.frame_id >= 0 or not worker.frames_only:
+                worker.offer(published)
         shared.release()
 
     def finish(self) -> None:

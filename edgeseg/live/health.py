@@ -1,7 +1,8 @@
 """The state of one camera: what its results say, and what is published when there is no frame to say it with.
 
 The capture thread asks `picture` about each decoded frame and reports the camera itself with `lost` and `back`; the
-engine thread asks `mask` about each mask, and `silent` between frames.
+engine thread asks `mask` about each mask, and `silent` between frames. A source that has `ended` is not `lost`: what is
+finite comes to an end, a camera goes.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class CameraHealth:
         self._late = LateDetector(late_ns=0, growth_ns=0)
         self._rate = RateDetector(nominal_hz=None, min_share=0)
         self._published: State | None = None
+        self._ended = False
 
     # ------------------------------------------------------------ the capture thread's side
 
@@ -92,6 +94,11 @@ class CameraHealth:
         """The camera does not open, or has gone."""
         with self._lock:
             self._lost = Verdict(State.LOST, reason)
+
+    def ended(self) -> None:
+        """It has come to its end, as a file does: its silence is no news from here on."""
+        with self._lock:
+            self._ended = True
 
     def arrived(self, t_host_ns: int) -> None:
         """A frame was grabbed, and decoded where it had to be."""
@@ -132,7 +139,7 @@ class CameraHealth:
     def silent(self, now_ns: int) -> Verdict | None:
         """STALE or LOST where that is new: what to publish although no frame came."""
         with self._lock:
-            verdict = self._lost or self._stale.check(now_ns)
+            verdict = None if self._ended else self._lost or self._stale.check(now_ns)
         if verdict is None or verdict.state is self._published:
             return None
         return verdict
@@ -140,4 +147,4 @@ class CameraHealth:
     def due_ns(self) -> int | None:
         """When `silent` could change its mind by itself."""
         with self._lock:
-            return None if self._lost is not None else self._stale.due_ns()
+            return None if self._ended or self._lost is not None else self._stale.due_ns()

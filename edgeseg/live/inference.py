@@ -306,8 +306,6 @@ class Inference(threading.Thread):
     def _publish_silence(self) -> None:
         """One result for each camera that has just become STALE or LOST."""
         now = now_ns()
-        if all(camera.capture.at_end.is_set() for camera in self.cameras):
-            return  # the end of the last file is no news to anybody
         for number, camera in enumerate(self.cameras):
             waiting = self._slots.waits(number) or any(row.camera == number for f in self._flight for row in f.rows)
             verdict = None if waiting else camera.capture.health.silent(now)

@@ -33,7 +33,10 @@ class CameraSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One sink: results that it took, results that it was too slow for, how it failed, and what it says of itself."""
+    """One sink: results that it wrote, results that it was too slow for, how it failed, and what it says of itself.
+
+    `record`, `web`, `ring` and `ros2` write results without a frame too; `video` and `masks` do not.
+    """
 
     name: str
     written: int

@@ -25,6 +25,7 @@ class MasksSink:
 
     name = "masks"
     lossless = True
+    frames_only = True
 
     def __init__(self, folder: Path) -> None:
         check_folder(folder)

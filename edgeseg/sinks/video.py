@@ -32,6 +32,7 @@ class VideoSink:
 
     name = "video"
     lossless = True
+    frames_only = True
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in SOFTWARE:

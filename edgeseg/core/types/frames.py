@@ -98,7 +98,14 @@ class Source(Protocol):
         """
 
     def grab(self) -> bool:
-        """Advance to the next frame, without decoding where the device allows; False at the end."""
+        """Advance to the next frame, without decoding where the device allows; False at the end.
+
+        Only what is finite has an end: a file, or a pattern of so many frames. Whatever it is that keeps a camera from
+        giving another frame, its stream's own end too, it is lost.
+
+        Raises:
+            SourceLostError: The camera has gone or is silent; it may come back.
+        """
 
     def retrieve(self, out_hwc: U8 | None = None) -> Frame:
         """Decode the grabbed frame, into `out_hwc` where it is given and fits."""

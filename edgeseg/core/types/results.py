@@ -123,7 +123,11 @@ class SinkContext:
 
 
 class Sink(Protocol):
-    """Results out. Each sink runs in a thread of its own behind a bounded queue, so none can stall the loop."""
+    """Results out. Each sink runs in a thread of its own behind a bounded queue, so none can stall the loop.
+
+    Three attributes are optional: `queue`, results that may wait for it; `main_thread`, true for a window; and
+    `frames_only`, true where it writes a picture a frame and so is not handed results that have none.
+    """
 
     @property
     def name(self) -> str:
