@@ -2,6 +2,7 @@
 
 write_bundle(out, contents)       a folder that is either complete or not there
 open_bundle(path, trust=KEY)      sums, signature, manifest, fit, in this order
+verify_source(path, trust=KEY)    what a rebuild reads, of a bundle whose engine may be damaged
 open_runner(bundle)               the engine, which proves itself on the golden frames when it is entered
 replace_bundle, roll_back         swap in a new one, keep the last good one, go back to it
 make_keys, sign_bundle            Ed25519
@@ -12,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeseg.bundle.contents import Bundle, BundleContents, Golden
+from edgeseg.bundle.contents import Bundle, BundleContents, BundleSource, Golden
 from edgeseg.core.deps import require
 from edgeseg.core.types import DeviceInfo, Runner
 
 __all__ = [
     "Bundle",
     "BundleContents",
+    "BundleSource",
     "Golden",
     "golden_agreement",
     "make_keys",
@@ -28,6 +30,7 @@ __all__ = [
     "roll_back",
     "sign_bundle",
     "verify_bundle",
+    "verify_source",
     "write_bundle",
 ]
 
@@ -55,6 +58,13 @@ def verify_bundle(path: Path, *, trust: Path | None = None) -> Bundle:
     from edgeseg.bundle import verify
 
     return verify.verify_bundle(path, trust=trust)
+
+
+def verify_source(path: Path, *, trust: Path | None = None) -> tuple[BundleSource, tuple[str, ...]]:
+    """What a rebuild reads of a bundle, and the names of damaged files; see `edgeseg.bundle.verify`."""
+    from edgeseg.bundle import verify
+
+    return verify.verify_source(path, trust=trust)
 
 
 def open_bundle(path: Path, *, trust: Path | None = None, device: DeviceInfo | None = None) -> Bundle:

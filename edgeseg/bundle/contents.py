@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,28 +52,42 @@ class BundleContents:
     report: Mapping[str, object] = field(default_factory=dict)
 
 
+def golden_names(names: Iterable[str]) -> list[str]:
+    """Those of a bundle's files that are golden frames, in order."""
+    return sorted(name for name in names if name.startswith(f"{GOLDEN}/") and not name.endswith(".mask.png"))
+
+
+def source_names(names: Iterable[str]) -> set[str]:
+    """Those of a bundle's files that a rebuild reads; all others it makes anew."""
+    names = set(names)
+    return {*golden_names(names), *(names & {MANIFEST, MODEL, RANGES, RECIPE})}
+
+
+def last_good_path(path: Path) -> Path:
+    """Where the bundle that was at `path` before is kept."""
+    return path.with_name(f".{path.name}.last-good")
+
+
+def rebuild_command(path: Path, key: Path | None) -> str:
+    """What to type to build the bundle at `path` again, where `key` must have signed what it starts from."""
+    return f"edgeseg rebuild {path}" + (f" --trust {key}" if key else "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """A bundle whose sums, signature (where a key is configured) and manifest have been verified.
+class BundleSource:
+    """What a rebuild reads of a bundle, verified; of the engine nothing is said, and no runtime takes this for one.
 
     Attributes:
-        path: Its folder, absolute, symbolic links resolved.
-        id: SHA-256 of SHA256SUMS: it names every byte of the bundle.
-        manifest: What it is.
-        sha256: Digest of every other file, by path inside the bundle.
+        path: Folder of the bundle, absolute, symbolic links resolved.
+        manifest: What the bundle is.
+        sha256: Digest of every file but SHA256SUMS and its signature, by path inside the bundle.
         trusted_by: The public key file that its signature was checked with; None where none was configured.
     """
 
     path: Path
-    id: str
     manifest: Manifest
     sha256: Mapping[str, str]
     trusted_by: Path | None = None
-
-    @property
-    def engine_file(self) -> Path:
-        """What the backend opens."""
-        return self.path / self.manifest.engine.file
 
     @property
     def model_file(self) -> Path:
@@ -93,4 +107,20 @@ class Bundle:
     @property
     def golden_names(self) -> list[str]:
         """Paths of the golden frames inside the bundle, in order."""
-        return sorted(name for name in self.sha256 if name.startswith(GOLDEN) and not name.endswith(".mask.png"))
+        return golden_names(self.sha256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle(BundleSource):
+    """A bundle whose sums, signature (where a key is configured) and manifest have been verified: every byte of it.
+
+    Attributes:
+        id: SHA-256 of SHA256SUMS: it names every byte of the bundle.
+    """
+
+    id: str
+
+    @property
+    def engine_file(self) -> Path:
+        """What the backend opens."""
+        return self.path / self.manifest.engine.file

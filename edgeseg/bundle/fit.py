@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from edgeseg.bundle.contents import Bundle
+from edgeseg.bundle.contents import Bundle, rebuild_command
 from edgeseg.core.errors import FitError, UnavailableError
 from edgeseg.core.log import get_logger
 from edgeseg.core.types import DeviceInfo
@@ -53,10 +53,10 @@ def check_fit(bundle: Bundle, device: DeviceInfo, backend_version: str) -> None:
     ]
     if differences:
         _LOG.warning(
-            "%s was built on a machine that differs, so its timings may not hold (%s); try: edgeseg rebuild %s",
+            "%s was built on a machine that differs, so its timings may not hold (%s); try: %s",
             bundle.manifest.name,
             "; ".join(differences),
-            bundle.path,
+            rebuild_command(bundle.path, bundle.trusted_by),
         )
 
 
@@ -104,7 +104,7 @@ def _refuse(bundle: Bundle, field: str, built: str, here: str) -> FitError:
         "the bundle does not fit this machine",
         value=f"{field}: built for {built}, here {here}",
         allowed="an engine built for this machine",
-        fix=f"edgeseg rebuild {bundle.path}",
+        fix=rebuild_command(bundle.path, bundle.trusted_by),
     )
 
 

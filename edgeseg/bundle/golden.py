@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from edgeseg.bundle.contents import GOLDEN, GOLDEN_COUNT, Bundle, Golden
-from edgeseg.bundle.sums import refusal
-from edgeseg.core.errors import RequestError
+from edgeseg.bundle.contents import GOLDEN, GOLDEN_COUNT, Bundle, BundleSource, Golden
+from edgeseg.bundle.verify import naming_a_way_out
+from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.core.types import U8, Classes
 from edgeseg.data.masks import read_index_png, write_index_png
 
@@ -42,12 +42,22 @@ def read_golden(bundle: Bundle) -> list[Golden]:
     ]
 
 
-def _read_frame(bundle: Bundle, name: str) -> U8:
-    try:
-        with Image.open(bundle.path / name) as picture:
-            array = np.asarray(picture)
-    except (UnidentifiedImageError, OSError) as error:
-        raise refusal(bundle.path, "a golden frame cannot be read", value=f"{name}: {error}", allowed="PNG") from None
+def read_golden_frames(source: BundleSource) -> list[U8]:
+    """The golden frames alone, as the engine takes them: what a rebuild keeps.
+
+    Raises:
+        VerifyError: A picture cannot be read.
+    """
+    return [_read_frame(source, name) for name in source.golden_names]
+
+
+def _read_frame(bundle: BundleSource, name: str) -> U8:
+    with naming_a_way_out(bundle.path, bundle.trusted_by, rebuild=False):  # it reads the same picture
+        try:
+            with Image.open(bundle.path / name) as picture:
+                array = np.asarray(picture)
+        except (UnidentifiedImageError, OSError) as error:
+            raise VerifyError("a golden frame cannot be read", value=f"{name}: {error}", allowed="PNG") from None
     if array.ndim == 3:
         return np.ascontiguousarray(array[..., ::-1])
     form = bundle.manifest.spec.input_format

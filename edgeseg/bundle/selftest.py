@@ -8,9 +8,9 @@ from types import TracebackType
 import numpy as np
 
 from edgeseg.backend import get_builder
-from edgeseg.bundle.contents import Bundle, Golden
+from edgeseg.bundle.contents import Bundle, Golden, rebuild_command
 from edgeseg.bundle.golden import read_golden
-from edgeseg.bundle.sums import refusal
+from edgeseg.core.errors import VerifyError
 from edgeseg.core.log import get_logger
 from edgeseg.core.types import U8, Output, Runner, RunnerSpec, Ticket
 
@@ -112,10 +112,9 @@ class ProvenRunner:
         found = golden_agreement(self._runner, read_golden(self._bundle))
         _LOG.debug("%s: self-test agreement %.5f", manifest.name, found)
         if found < manifest.agreement.minimum:
-            raise refusal(
-                self._bundle.path,
+            raise VerifyError(
                 "the engine failed its self-test on the golden frames",
                 value=f"agreement: {found:.5f}",
                 allowed=f"at least {manifest.agreement.minimum:g}",
-                whole=True,
+                fix=rebuild_command(self._bundle.path, self._bundle.trusted_by),
             )

@@ -13,9 +13,8 @@ import os
 import shutil
 from pathlib import Path
 
-from edgeseg.bundle.contents import Bundle, BundleContents
-from edgeseg.bundle.sums import last_good_path
-from edgeseg.bundle.verify import read_bundle, verify_bundle
+from edgeseg.bundle.contents import Bundle, BundleContents, last_good_path
+from edgeseg.bundle.verify import configured_key, naming_a_way_out, read_bundle
 from edgeseg.bundle.write import write_bundle
 from edgeseg.core.artefacts import disk_errors
 from edgeseg.core.errors import RequestError, VerifyError
@@ -68,7 +67,9 @@ def roll_back(path: Path) -> Bundle:
                 allowed="a bundle that was rebuilt",
                 fix=f"edgeseg rebuild {path}",
             )
-        bundle = verify_bundle(previous)
+        key = configured_key()
+        with naming_a_way_out(path, key):
+            bundle = read_bundle(previous, key)
         with disk_errors(path):
             if path.exists():
                 exchange(previous, path)
@@ -93,7 +94,8 @@ def _swap_in(candidate: Path, path: Path) -> None:
         try:
             read_bundle(candidate)
         except VerifyError as error:
-            _LOG.warning("the replaced bundle is not kept, since it does not verify: %s", error)
+            what = f"{error.what} ({error.value})"
+            _LOG.warning("the replaced bundle is not kept, since it does not verify: %s", what)
             shutil.rmtree(candidate)
             return
         previous = last_good_path(path)

@@ -13,6 +13,7 @@ from edgeseg.bundle.sums import write_sums
 from edgeseg.bundle.verify import read_bundle
 from edgeseg.core.artefacts import atomic_folder
 from edgeseg.core.config import dump_toml
+from edgeseg.core.errors import VerifyError
 from edgeseg.core.manifest import encode_manifest
 
 
@@ -40,5 +41,9 @@ def write_bundle(out: Path, contents: BundleContents) -> Path:
         report = msgspec.json.format(msgspec.json.encode(contents.report), indent=2)
         (folder / REPORT).write_bytes(report + b"\n")
         write_sums(folder)
-        read_bundle(folder)
+        try:
+            read_bundle(folder)
+        except VerifyError as error:
+            error.fix = "the same command, with --out on another disk"
+            raise
     return out

@@ -45,12 +45,14 @@ def build_bundle(request: BuildRequest, out: Path | None = None, progress: Progr
     return build.build_bundle(request, out, progress or Silent())
 
 
-def rebuild_bundle(path: Path, progress: Progress | None = None, *, out: Path | None = None) -> BuildReport:
+def rebuild_bundle(
+    path: Path, progress: Progress | None = None, *, out: Path | None = None, trust: Path | None = None
+) -> BuildReport:
     """Build a bundle again for this machine; see `edgeseg.deploy.rebuild`."""
     require(*_PACKAGES, what="edgeseg rebuild")
     from edgeseg.deploy import rebuild
 
-    return rebuild.rebuild_bundle(path, progress or Silent(), out=out)
+    return rebuild.rebuild_bundle(path, progress or Silent(), out=out, trust=trust)
 
 
 def default_bundle(reference: str, frame_size: Size | None = None, progress: Progress | None = None) -> Path:

@@ -6,7 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeseg.bundle import replace_bundle, verify_bundle, write_bundle
+from edgeseg.bundle import replace_bundle, write_bundle
+from edgeseg.bundle.verify import configured_key, read_bundle
 from edgeseg.core.artefacts import disk_errors
 from edgeseg.core.errors import EdgesegError, RequestError
 from edgeseg.core.progress import Progress
@@ -32,6 +33,7 @@ def build_bundle(
     *,
     golden: Sequence[U8] | None = None,
     replace: bool = False,
+    trust: Path | None = None,
 ) -> BuildReport:
     """Build a bundle.
 
@@ -41,6 +43,8 @@ def build_bundle(
         progress: Where each stage is shown.
         golden: Golden frames as the engine takes them, instead of chosen ones: a rebuild keeps the old ones.
         replace: Put it in the place of the bundle at `out`, whose content becomes its last good one.
+        trust: The public key that the new bundle will be checked with, by default the one that EDGESEG_TRUST names: a
+            note says that it has to be signed first.
 
     Raises:
         RequestError: The request cannot be.
@@ -71,9 +75,12 @@ def build_bundle(
             (chosen.folder / PLOT).write_text(plot, encoding="utf-8")  # travels with the engine's files
         contents = contents_of(job, chosen, choice.ordered, evidence, name=out.name)
         path = replace_bundle(out, contents) if replace else write_bundle(out, contents)
+        key = trust or configured_key()
+        if key is not None:
+            job.notes.append(f"not signed yet, so refused with {key}; next: edgeseg sign {path} --key K")
         return BuildReport(
             bundle=path,
-            id=verify_bundle(path).id,
+            id=read_bundle(path).id,
             backend=chosen.builder.name,
             precision=chosen.built.precision,
             frame_size=job.frame_size,

@@ -39,7 +39,7 @@ def default_bundle(reference: str, frame_size: Size | None, progress: Progress) 
             try:
                 return open_bundle(path).path
             except VerifyError as error:
-                progress.say(f"the cached bundle does not verify and is built again: {error}")
+                progress.say(f"the cached bundle does not verify and is built again: {error.what} ({error.value})")
                 shutil.rmtree(path)
         progress.say(f"building the default bundle of {reference} for this machine, once: {path}")
         report = build_bundle(BuildRequest(model=reference, frame_size=frame_size), path, progress)

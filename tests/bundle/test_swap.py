@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.bundle import replace_bundle, roll_back, swap, verify_bundle
-from edgeseg.bundle.sums import last_good_path
+from edgeseg.bundle.contents import last_good_path
 from edgeseg.core.errors import EdgesegError, RequestError, VerifyError
 from edgeseg.core.workspace import lock
 
@@ -67,7 +67,8 @@ def test_a_damaged_bundle_is_replaced_but_not_kept(
     replace_bundle(bundle_dir, make_contents(seed=1))
     verify_bundle(bundle_dir)
     assert not last_good_path(bundle_dir).exists()
-    assert "does not verify" in caplog.text
+    assert "does not verify: a file of the bundle was altered (report.json" in caplog.text
+    assert "try:" not in caplog.text
 
 
 def test_a_failed_replacement_leaves_the_bundle_as_it_was(bundle_dir: Path, make_contents: ContentsFactory) -> None:

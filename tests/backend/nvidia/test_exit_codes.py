@@ -130,7 +130,7 @@ def test_a_truncated_plan(built: Machine) -> None:
     built.patch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", never)
     plan = built.root / "bundle" / "engine.plan"
     plan.write_bytes(plan.read_bytes()[:1000])
-    says(built.use(), 5, "engine.plan", "edgeseg build MODEL")
+    says(built.use(), 5, "engine.plan", f"edgeseg rebuild {built.root / 'bundle'}")
 
 
 def test_out_of_device_memory(built: Machine) -> None:
