@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 
@@ -25,8 +26,22 @@ class _Redacting(logging.Formatter):
         return redact(super().format(record))
 
 
+_CHATTER = {"OPENCV_LOG_LEVEL": "FATAL", "OPENCV_FFMPEG_LOGLEVEL": "8"}  # 8 is AV_LOG_FATAL
+
+
+def _quiet_libraries() -> None:
+    """Before OpenCV is loaded: it and its FFmpeg write to stderr themselves, past every handler.
+
+    What they say of a failure we say in one line, with the value and the remedy. A level that a person has set stays.
+    """
+    for name, level in _CHATTER.items():
+        os.environ.setdefault(name, level)
+
+
 def configure(*, quiet: bool = False, debug: bool = False) -> None:
-    """Send the log to stderr: warnings and up, everything with `debug`, errors only with `quiet`."""
+    """Send the log to stderr: warnings and up, errors only with `quiet`, everything with `debug`, OpenCV's own too."""
+    if not debug:
+        _quiet_libraries()
     logger = logging.getLogger(ROOT)
     logger.handlers.clear()
     handler = logging.StreamHandler(sys.stderr)

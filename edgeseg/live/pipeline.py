@@ -102,7 +102,10 @@ class Pipeline:
                         break
                     if now_ns() > deadline_ns:
                         raise UnavailableError(
-                            "the source does not open", value=capture.uri, allowed=f"within {config.open_timeout_s:g} s"
+                            "the source does not open",
+                            value=capture.uri,
+                            allowed=f"an answer within {config.open_timeout_s:g} s (--open-timeout)",
+                            fix="the same command with --keep-trying, which starts without it and waits for it",
                         ) from None
         return infos
 

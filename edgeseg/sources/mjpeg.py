@@ -6,6 +6,7 @@ Read with the standard library, so that every wait has a time-out and no decoder
 from __future__ import annotations
 
 import base64
+import shlex
 import socket
 import ssl
 from typing import NoReturn
@@ -21,6 +22,7 @@ from edgeseg.sources.base import BaseSource, place
 
 _READ_TIMEOUT_S = 1.5
 _OPEN_TIMEOUT_S = 5.0
+_WAITS = "`live --keep-trying` waits for one"
 _CHUNK = 1 << 16
 _LARGEST = 32 << 20  # bytes of one picture: more is no camera
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -55,11 +57,21 @@ class MjpegSource(BaseSource):
             height, width = _jpeg(self._first, self.uri).shape[:2]
         except (OSError, SourceLostError, DataError) as error:
             self.close()
-            raise UnavailableError("the camera does not answer", value=f"{self.uri}: {error}") from None
+            raise UnavailableError(
+                "the camera does not answer",
+                value=f"{self.uri}: {getattr(error, 'strerror', None) or error}",
+                allowed=f"a connection within {_OPEN_TIMEOUT_S:g} s, a picture every {_READ_TIMEOUT_S:g} s; {_WAITS}",
+                fix=self._look,
+            ) from None
         self._id = -1
         return SourceInfo(
             uri=self.uri, size=(height, width), rate_hz=None, live=True, coding="intra", clock=CaptureClock.HOST
         )
+
+    @property
+    def _look(self) -> str:
+        """The command that shows what the camera answers."""
+        return f"curl -v --max-time {_OPEN_TIMEOUT_S:g} -o /dev/null {shlex.quote(self.uri)}"
 
     def close(self) -> None:
         """Hang up; may be called twice."""
@@ -120,7 +132,12 @@ class MjpegSource(BaseSource):
 
     def _refuse(self, why: str) -> NoReturn:
         self.close()
-        raise UnavailableError("the camera gives no pictures", value=f"{self.uri}: {why}")
+        raise UnavailableError(
+            "the camera gives no pictures",
+            value=f"{self.uri}: {why}",
+            allowed="an address that answers with multipart/x-mixed-replace",
+            fix=self._look,
+        )
 
     def _next_picture(self) -> bytes:
         """The newest whole picture that has arrived; waits for one. Pictures before it are counted as skipped."""

@@ -9,17 +9,20 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import cv2
 
 from edgeseg.core.clock import CaptureClock, now_ns
-from edgeseg.core.errors import DataError, SourceLostError, UnavailableError
+from edgeseg.core.errors import DataError, RequestError, SourceLostError, UnavailableError
 from edgeseg.core.gstreamer import opencv_has_gstreamer
+from edgeseg.core.log import redact
 from edgeseg.core.types import U8, InputFormat, Source, SourceInfo
 from edgeseg.sources import pipelines
 from edgeseg.sources.base import BaseSource, place
 from edgeseg.sources.gst import GstSource
 from edgeseg.sources.ptsclock import MinimumDelay
+from edgeseg.sources.reach import reach
 
 _OPEN_TIMEOUT_MS = 8000
 _READ_TIMEOUT_MS = 1500
@@ -29,7 +32,17 @@ _environment = threading.Lock()
 
 
 def rtsp_source(uri: str) -> Source:
-    """The reader of this machine for an RTSP address."""
+    """The reader of this machine for an RTSP address.
+
+    Raises:
+        RequestError: An address without a host, or with a port that cannot be.
+    """
+    try:
+        known = urlsplit(uri).hostname and urlsplit(uri).port != 0
+    except ValueError:  # no number, or one beyond 65535; brackets that do not close
+        known = False
+    if not known:
+        raise RequestError("not an address", value=redact(uri), allowed="rtsp://HOST[:PORT]/PATH, PORT 1 to 65535")
     if opencv_has_gstreamer():
         return GstRtspSource(uri, pipelines.Elements.probe())
     return FfmpegRtspSource(uri)
@@ -47,6 +60,20 @@ class GstRtspSource(GstSource):
         super().__init__(uri, inter=True)
         self._address = uri
         self._elements = elements
+
+    def open(self) -> SourceInfo:
+        """Connect and wait for the first picture.
+
+        Raises:
+            UnavailableError: No answer, an element that is missing, or no picture in time.
+        """
+        try:
+            return super().open()
+        except UnavailableError as error:
+            found = reach(self._address)
+            if not found.why:  # GStreamer knows better
+                raise
+            raise found.error(within_s=_OPEN_TIMEOUT_MS / 1e3) from error
 
     def _text(self, form: InputFormat) -> str:
         return pipelines.rtsp(self._address, self._elements, form)
@@ -87,7 +114,7 @@ class FfmpegRtspSource(BaseSource):
         ok, picture = capture.read() if capture.isOpened() else (False, None)
         if not ok or picture is None:
             capture.release()
-            raise UnavailableError("the camera does not answer", value=self.uri)
+            raise reach(self._address).error(within_s=_OPEN_TIMEOUT_MS / 1e3)
         self._capture, self._first = capture, picture
         rate = capture.get(cv2.CAP_PROP_FPS)
         return SourceInfo(

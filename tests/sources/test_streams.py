@@ -19,10 +19,12 @@ import pytest
 
 from edgeseg.core.clock import CaptureClock
 from edgeseg.core.errors import DataError, RequestError, SourceLostError, UnavailableError
+from edgeseg.core.gstreamer import opencv_has_gstreamer
 from edgeseg.sources import open_source, pipelines
 from edgeseg.sources.gst import GstSource
 from edgeseg.sources.mjpeg import MjpegSource
 from edgeseg.sources.ptsclock import MinimumDelay
+from edgeseg.sources.reach import reach
 from edgeseg.sources.rtsp import FfmpegRtspSource
 
 HERE = Path(__file__).parent
@@ -161,6 +163,63 @@ def test_http_nobody_there() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(UnavailableError, match="does not answer"):
         open_source(f"http://127.0.0.1:{port}/").open()
+
+    with pytest.raises(UnavailableError, match=r"within 5 s.*--keep-trying.*try: curl .*\*\*\*@"):
+        open_source(f"http://driver:secret@127.0.0.1:{port}/").open()
+
+
+# ---------------------------------------------------------------- RTSP that does not answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "user", "words"),
+    [
+        (b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n", "", ["404 Not Found", "ffprobe"]),
+        (b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n\r\n", "", ["wants rtsp://", "ffprobe"]),
+        (b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n\r\n", "driver:secret@", ["this user", "***@", "ffprobe"]),
+        (b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n", "", ["sends no picture", "ffprobe"]),
+        (b"HTTP/1.0 400 Bad Request\r\n\r\n", "", ["no RTSP server", "ffprobe"]),
+        (b"", "", ["sends no picture", "ffprobe"]),
+    ],
+)
+def test_why_an_rtsp_camera_gives_no_picture(
+    camera: Callable[..., Camera], answer: bytes, user: str, words: list[str]
+) -> None:
+    one = camera(header=answer)
+    text = str(reach(f"rtsp://{user}127.0.0.1:{one.port}/front").error(within_s=8))
+    assert all(word in text for word in [*words, "within 8 s", "live --keep-trying"]), text
+    assert "secret" not in text
+    one.thread.join(10)
+    assert one.request.startswith(b"DESCRIBE rtsp://127.0.0.1:")
+    assert b"secret" not in one.request
+
+
+@pytest.mark.parametrize("address", ["rtsp://", "rtsp://camera:99999/front", "rtsp://camera:port/", "rtsp://[::1/"])
+def test_what_is_no_rtsp_address_is_refused(address: str) -> None:
+    with pytest.raises(RequestError, match="not an address"):
+        open_source(address)
+
+
+def _live(port: int, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgeseg", "live", "zoo:edge-s"]
+    command += ["--source", f"rtsp://driver:secret@127.0.0.1:{port}/front", *options]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={**clean, **environment}
+    )
+
+
+def test_rtsp_nobody_there_is_one_line_and_the_libraries_speak_only_in_the_log(unused_port: int) -> None:
+    done = _live(unused_port)
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edgeseg: error: the camera does not answer (rtsp://***@127.0.0.1:")
+    assert "connection refused); " in line
+    assert "within 8 s" in line
+    assert line.endswith(f"; try: nc -vz 127.0.0.1 {unused_port}")
+    if not opencv_has_gstreamer():
+        assert "VIDEOIO" in _live(unused_port, "--debug").stderr
+        assert "VIDEOIO" in _live(unused_port, OPENCV_LOG_LEVEL="WARNING").stderr, "what a person has set stays"
 
 
 # ---------------------------------------------------------------- the texts of pipelines
