@@ -14,7 +14,7 @@ from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import RequestError
 from edgeseg.core.packing import check_packable
 from edgeseg.core.progress import Progress
-from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, Precision, Size
+from edgeseg.core.types import Dataset, DeviceInfo, EngineSpec, Precision, Size, format_size
 from edgeseg.core.workspace import resolve_model
 from edgeseg.data import open_dataset
 from edgeseg.deploy.calibrated import ranges_for
@@ -32,8 +32,8 @@ from edgeseg.graph import (
     read_meta,
     save_model,
 )
-from edgeseg.graph.geometry import check_roi
 from edgeseg.graph.meta import ModelMeta
+from edgeseg.graph.sizes import check_network_size, check_roi
 from edgeseg.quant import quantize, save_ranges
 from edgeseg.quant.equalise import equalised
 from edgeseg.quant.placement import get_placement
@@ -129,6 +129,8 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
     check_packable(frame_size, request.input_format)
     if request.roi is not None:
         check_roi(request.roi, frame_size)
+    layers_size = request.network_size or _layers_size(meta, frame_size, request)
+    check_network_size(layers_size, meta, fix=_another_size(meta, request))
     dataset = open_dataset(request.data, request.split) if request.data is not None else None
     ranges = ranges_for(request, model, progress)
     return Job(
@@ -141,7 +143,7 @@ def start_job(request: BuildRequest, scratch: Path, progress: Progress) -> Job:
         target=target,
         device=device,
         frame_size=frame_size,
-        layers_size=request.network_size or _layers_size(meta, frame_size, request),
+        layers_size=layers_size,
         dataset=dataset,
         ranges=ranges,
         precisions=wanted_precisions(target, request.precision, has_ranges=ranges is not None),
@@ -159,6 +161,14 @@ def _layers_size(meta: ModelMeta, frame_size: Size, request: BuildRequest) -> Si
         height = max(8, round(height * request.roi[2] / frame_size[0]))
         width = max(8, round(width * request.roi[3] / frame_size[1]))
     return (height, width) if request.input_format == "bgr" else (height + height % 2, width + width % 2)
+
+
+def _another_size(meta: ModelMeta, request: BuildRequest) -> str:
+    """The option that the size of the layers came from, with what to give it."""
+    if request.network_size is None and request.roi is not None:
+        return "a larger --roi"
+    option = "--frame-size" if request.network_size is None else "--network-size"
+    return f"edgeseg build {request.model} {option} {format_size(meta.network_size)}"
 
 
 class ArtefactWriter:

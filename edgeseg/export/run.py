@@ -19,9 +19,10 @@ from edgeseg.data.pictures import read_image
 from edgeseg.export.emit import emit_core
 from edgeseg.export.parity import Parity, compare
 from edgeseg.graph.costs import parameters
-from edgeseg.graph.geometry import Geometry, attach, check_size, fix_frame_size
+from edgeseg.graph.geometry import Geometry, attach, fix_frame_size
 from edgeseg.graph.load import save_model
 from edgeseg.graph.meta import ModelMeta, graph_weights_sha256, meta_props
+from edgeseg.graph.sizes import check_size
 from edgeseg.model.config import InputConfig
 from edgeseg.model.network import SegModel
 from edgeseg.model.run import load_run

@@ -74,11 +74,11 @@ def fix_frame_size(
 
 
 def default_network_size(trained: Size, frame_size: Size) -> Size:
-    """The size that the layers see unless told otherwise; see `edgeseg.graph.geometry.default_network_size`."""
+    """The size that the layers see unless told otherwise; see `edgeseg.graph.sizes.default_network_size`."""
     require("onnx", what="fixing a model's frame size")
-    from edgeseg.graph import geometry
+    from edgeseg.graph import sizes
 
-    return geometry.default_network_size(trained, frame_size)
+    return sizes.default_network_size(trained, frame_size)
 
 
 def cost(model: onnx.ModelProto, frame_size: Size | None = None) -> list[LayerCost]:

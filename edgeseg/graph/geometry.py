@@ -26,9 +26,10 @@ import numpy as np
 import onnx
 
 from edgeseg.core.errors import RequestError, VerifyError
-from edgeseg.core.types import Region, Size, format_size
+from edgeseg.core.types import Region, Size
 from edgeseg.graph.ir import FLOAT, UINT8, Dim, Graph, Value, from_model
 from edgeseg.graph.meta import GEOMETRY_PREFIX, meta_from_props, meta_props
+from edgeseg.graph.sizes import check_roi, check_size
 
 FRAME = "frame"
 MASK = "mask"
@@ -39,7 +40,6 @@ SCORES = "scores"
 """The core's output: float [N, C, h, w] logits at padded size."""
 
 _P = GEOMETRY_PREFIX
-_MAX_SIDE = 16384
 
 Step = tuple[str, dict[str, Any], list[str]]
 """Operator, attributes, and inputs beside the running value."""
@@ -184,45 +184,6 @@ def fix_frame_size(
     )
     fixed.props = {**graph.props, **meta_props(changed)}
     return fixed.to_model()
-
-
-def check_size(size: Size, *, what: str = "frame size") -> None:
-    """Refuse a size that cannot be.
-
-    Raises:
-        RequestError: A side under 8 or over 16384 pixels.
-    """
-    if not all(8 <= side <= _MAX_SIDE for side in size):
-        raise RequestError(f"the {what} cannot be", value=format_size(size), allowed=f"sides of 8 to {_MAX_SIDE}")
-
-
-def check_roi(roi: Region, frame_size: Size) -> None:
-    """Refuse a region of interest that the frame does not hold.
-
-    Raises:
-        RequestError: It is empty or reaches outside.
-    """
-    top, left, height, width = roi
-    if min(top, left) < 0 or min(height, width) < 1 or top + height > frame_size[0] or left + width > frame_size[1]:
-        raise RequestError(
-            "the region of interest does not lie in the frame",
-            value=f"{format_size((height, width))} at row {top}, column {left}",
-            allowed=f"a part of {format_size(frame_size)}",
-        )
-
-
-def default_network_size(trained: Size, frame_size: Size) -> Size:
-    """The size that the layers see unless told otherwise.
-
-    The trained height with the frame's aspect ratio, never enlarging: a frame that is not taller is not resized.
-
-    Args:
-        trained: (H, W) that the network was trained at.
-        frame_size: (H, W) of the frame.
-    """
-    if frame_size[0] <= trained[0]:
-        return frame_size
-    return trained[0], max(8, round(frame_size[1] * trained[0] / frame_size[0]))
 
 
 # ---------------------------------------------------------------- frame to pixels

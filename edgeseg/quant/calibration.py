@@ -20,10 +20,10 @@ import onnx
 from edgeseg.core.errors import DataError
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import F32, U8, Size
-from edgeseg.graph import default_network_size, fix_frame_size, read_meta
+from edgeseg.graph import fix_frame_size, read_meta
 from edgeseg.quant.equalise import with_factors
 from edgeseg.quant.frames import FramePool, choose_frames
-from edgeseg.quant.meter import Meter
+from edgeseg.quant.meter import Meter, check_seen, seen_size
 from edgeseg.quant.prepare import layers_in_float, search_factors
 from edgeseg.quant.ranges import Ranges, pack_floats
 from edgeseg.quant.thresholds import Method
@@ -54,17 +54,19 @@ def calibrate(
         progress: Where the passes are shown.
 
     Raises:
-        RequestError: Too few frames.
+        RequestError: Too few frames, or less than one stride of the network to see.
         DataError: Noise, black frames, too many frame sizes, or a tensor that is not finite.
     """
     progress = progress or Silent()
     meta = read_meta(model)
+    if network_size is not None:
+        check_seen(meta, network_size)  # before any work
     choice = choose_frames(pool, count, progress=progress)
     samples = _samples(pool, choice.indices) if prepare else []
     factors: dict[str, F32] = {}
     if samples:
         size = _size(samples[0])
-        layers = network_size or default_network_size(meta.network_size, size)
+        layers = seen_size(meta, size, network_size)
         factors = search_factors(model, samples, (size, layers), method, progress=progress)
         model = with_factors(model, factors) if factors else model
     meter = Meter(model, network_size)

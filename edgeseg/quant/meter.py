@@ -14,12 +14,30 @@ from edgeseg.core.types import F32, U8, Size, format_size
 from edgeseg.graph import default_network_size, fix_frame_size, read_meta
 from edgeseg.graph.geometry import FRAME, PIXELS
 from edgeseg.graph.ir import FLOAT, Graph, from_model
+from edgeseg.graph.meta import ModelMeta
+from edgeseg.graph.sizes import check_network_size
 from edgeseg.quant.histogram import Histogram
 from edgeseg.quant.placement import calibration_tensors
 from edgeseg.quant.ranges import TensorRange, tensor_range
 
 _MAX_SIZES = 4  # frame sizes in one pool: each has a session of its own
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
+
+
+def seen_size(meta: ModelMeta, frame_size: Size, network_size: Size | None) -> Size:
+    """(H, W) that the layers see of a frame; by default the trained height with the frame's aspect ratio.
+
+    Raises:
+        RequestError: Less than one stride of the network.
+    """
+    size = network_size or default_network_size(meta.network_size, frame_size)
+    check_seen(meta, size)
+    return size
+
+
+def check_seen(meta: ModelMeta, size: Size) -> None:
+    """Refuse to calibrate where the layers see less than one stride of the network."""
+    check_network_size(size, meta, fix=f"--network-size {format_size(meta.network_size)}")
 
 
 class Meter:
@@ -37,7 +55,7 @@ class Meter:
     def __init__(self, model: onnx.ModelProto, network_size: Size | None = None) -> None:
         graph = from_model(model)
         self._model = model
-        self._trained = read_meta(model).network_size
+        self._meta = read_meta(model)
         self._network_size = network_size
         self._names = calibration_tensors(graph)
         self._names.pop(PIXELS, None)  # camera bytes: their range is known
@@ -51,6 +69,7 @@ class Meter:
 
         Raises:
             DataError: Too many frame sizes, or a tensor that is not finite.
+            RequestError: The layers would see less than one stride of the network.
         """
         size = (image_hwc.shape[0], image_hwc.shape[1])
         if size not in self._sessions:
@@ -60,7 +79,7 @@ class Meter:
                     value=", ".join(format_size(known) for known in (*self._sessions, size)),
                     allowed=f"at most {_MAX_SIZES} sizes",
                 )
-            layers = self._network_size or default_network_size(self._trained, size)
+            layers = seen_size(self._meta, size, self._network_size)
             self.layers_size = self.layers_size or layers
             self._sessions[size] = TensorSession(fix_frame_size(self._model, size, layers), list(self._watched))
         for name, values in self._sessions[size](image_hwc).items():

@@ -65,3 +65,26 @@ def test_what_cannot_be_is_one_line(workplace, here, capsys, args, code, words):
     assert last.startswith("edgeseg: error: ")
     assert "internal" not in last
     assert words in last
+
+
+TOO_SMALL = "at stride 32); sides of 32 to 16384; trained at 360x480; try: "
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "way_out"),
+    [
+        ("calibrate zoo:edge-s --frames {data} --network-size 10x10", "10x10", "--network-size 360x480"),
+        ("calibrate zoo:edge-s --frames {data} --network-size 360x31", "360x31", "--network-size 360x480"),
+        ("build zoo:edge-s --network-size 10x10", "10x10", "edgeseg build zoo:edge-s --network-size 360x480"),
+        ("build zoo:edge-s --frame-size 31x64", "31x64", "edgeseg build zoo:edge-s --frame-size 360x480"),
+        ("build zoo:edge-s --frame-size 360x480 --roi 30x99+0+0", "30x99", "a larger --roi"),
+    ],
+)
+def test_less_than_one_stride_of_the_network_is_refused_before_any_work(
+    workplace, here, capsys, monkeypatch, words, value, way_out
+):
+    monkeypatch.setattr("edgeseg.quant.calibration.choose_frames", None)
+    monkeypatch.setattr("edgeseg.deploy.build.plan_candidates", None)
+    assert run(words.format(data=workplace / "data").split()) == 2
+    assert f"the network size cannot be ({value} {TOO_SMALL}{way_out}" in capsys.readouterr().err.splitlines()[-1]
+    assert list(here.iterdir()) == []

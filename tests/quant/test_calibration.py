@@ -5,8 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgeseg.core.errors import DataError
-from edgeseg.graph import fix_frame_size
+from edgeseg.core.errors import DataError, RequestError
+from edgeseg.core.workspace import resolve_model
+from edgeseg.graph import fix_frame_size, load_model
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.quant import calibrate
@@ -93,6 +94,14 @@ def test_the_method_is_kept():
         ).method.name
         == "entropy"
     )
+
+
+@pytest.mark.parametrize("prepare", [True, False])
+def test_frames_of_less_than_one_stride_are_refused(prepare):
+    model = load_model(resolve_model("zoo:edge-s"))
+    frames = ArrayPool([picture[:24] for picture in PICTURES])
+    with pytest.raises(RequestError, match=r"24x100 at stride 32.*sides of 32 to.*try: --network-size 360x480"):
+        calibrate(model, frames, count=16, method=Method(name="minmax"), prepare=prepare)
 
 
 def test_too_few_frames_are_refused():
