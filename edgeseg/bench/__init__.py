@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeseg.bench.result import BenchResult
     from edgeseg.bench.suite import SuiteResult
 
-__all__ = ["open_bench_target", "run_bench", "run_suite"]
+__all__ = ["check_bench", "open_bench_target", "run_bench", "run_suite"]
 
 
 def open_bench_target(reference: str, *, progress: Progress | None = None) -> BenchTarget:
@@ -24,6 +24,18 @@ def open_bench_target(reference: str, *, progress: Progress | None = None) -> Be
     from edgeseg.bench import request
 
     return request.open_bench_target(reference, progress=progress or Silent())
+
+
+def check_bench(request: BenchRequest) -> None:
+    """Look up all that a request names, before an engine is built for it; `run_bench` does it again.
+
+    Raises:
+        EdgesegError: A file, source, data set, board or package that is not there or does not verify.
+    """
+    require("cv2", what="edgeseg bench")
+    from edgeseg.bench import run
+
+    run.check_request(request)
 
 
 def run_bench(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.bench.frames import engine_frames
-from edgeseg.bench.request import BenchTarget, open_bench_target
+from edgeseg.bench.request import BenchTarget, look_up_engine, open_bench_target
 from edgeseg.bench.result import Against, load_result
 from edgeseg.bench.samples import load_engine_ns
 from edgeseg.core.errors import GateError, RequestError
@@ -29,6 +29,19 @@ class SavedResult:
 
 Other = BenchTarget | SavedResult
 """What `--against` named."""
+
+
+def look_up(reference: str) -> None:
+    """Find what `open_other` will open, and build nothing.
+
+    Raises:
+        RequestError: Nothing of that name.
+        VerifyError: A result, model or bundle that does not verify.
+    """
+    if reference.endswith(".json"):
+        open_saved(Path(reference))
+    else:
+        look_up_engine(reference)
 
 
 def open_other(reference: str, *, frame_size: Size, progress: Progress) -> Other:

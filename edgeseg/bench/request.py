@@ -14,7 +14,9 @@ from edgeseg.bundle import Bundle, open_bundle, open_runner
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import Runner, RunnerSpec, Size
+from edgeseg.core.workspace import resolve_model
 from edgeseg.deploy import default_bundle
+from edgeseg.graph import load_model, read_meta
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h)?")
 _UNITS_S = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
@@ -91,6 +93,20 @@ def parse_duration_s(text: str) -> float:
     return float(match["number"]) * _UNITS_S[match["unit"]]
 
 
+def look_up_engine(reference: str) -> Bundle | None:
+    """The bundle of that name; None for a model, of which one will be built.
+
+    Raises:
+        RequestError: Nothing of that name.
+        VerifyError: It does not verify, or does not fit this machine.
+    """
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return open_bundle(path)
+    read_meta(load_model(resolve_model(reference)))
+    return None
+
+
 def open_bench_target(reference: str, *, frame_size: Size | None = None, progress: Progress) -> BenchTarget:
     """The engine that a person names.
 
@@ -103,11 +119,9 @@ def open_bench_target(reference: str, *, frame_size: Size | None = None, progres
         RequestError: Nothing of that name.
         VerifyError: It does not verify, or does not fit this machine.
     """
-    path = Path(reference).expanduser()
-    if path.is_dir():
-        bundle = open_bundle(path)
-        name = path.name
-    else:
+    bundle = look_up_engine(reference)
+    name = reference if bundle is None else bundle.path.name
+    if bundle is None:
         bundle = open_bundle(default_bundle(reference, frame_size, progress))
-        name = reference
-    return BenchTarget(name=name, make=lambda: open_runner(bundle), bundle=bundle)
+    opened = bundle
+    return BenchTarget(name=name, make=lambda: open_runner(opened), bundle=opened)

@@ -8,7 +8,7 @@ import msgspec
 
 import edgeseg
 from edgeseg.bench.accuracy import score
-from edgeseg.bench.against import compare_with, open_other
+from edgeseg.bench.against import compare_with, look_up, open_other
 from edgeseg.bench.cold import measure_cold
 from edgeseg.bench.frames import engine_frames, source_frames, street_frames
 from edgeseg.bench.layers import predict_targets, profile_bundle, target_peaks
@@ -122,7 +122,18 @@ def _loadgen(
     return results
 
 
-def _check(request: BenchRequest, target: BenchTarget) -> None:
+def check_request(request: BenchRequest) -> None:
+    """See `edgeseg.bench.check_bench`."""
+    if request.source is not None:
+        open_source(request.source)
+    if request.against is not None:
+        look_up(request.against)
+    if request.data is not None:
+        open_dataset(request.data, request.split)
+    _check_extras(request)
+
+
+def _check_extras(request: BenchRequest) -> None:
     if request.loadgen:
         require("mlperf_loadgen", what="edgeseg bench --loadgen")
     for name in request.predict:
@@ -132,6 +143,10 @@ def _check(request: BenchRequest, target: BenchTarget) -> None:
         from edgeseg.model import load_run
 
         load_run(Path(request.torch_run))
+
+
+def _check(request: BenchRequest, target: BenchTarget) -> None:
+    _check_extras(request)
     asked = [name for name in ("layers", "peers", "torch_run", "predict", "cold") if getattr(request, name)]
     if asked and target.bundle is None:
         raise RequestError("these need a bundle", value=", ".join(asked), allowed="a bundle, an ONNX file or zoo:NAME")

@@ -57,10 +57,11 @@ def command(
     if suite is not None:
         _run_suite(ui, suite)
         return
-    from edgeseg.bench import open_bench_target, run_bench
+    from edgeseg.bench import check_bench, open_bench_target, run_bench
     from edgeseg.bench.against import check_not_slower
     from edgeseg.bench.request import BenchRequest, parse_duration_s
     from edgeseg.bench.result import answer, save_result
+    from edgeseg.core.artefacts import check_place
     from edgeseg.core.config import convert
     from edgeseg.core.errors import RequestError
 
@@ -74,6 +75,9 @@ def command(
     options["layers"] = options["layers"] or html is not None
     asked = {key: value for key, value in options.items() if value is not None}
     request = convert(asked, BenchRequest, origin="edgeseg bench")
+    for place in filter(None, (save, html)):
+        check_place(place)
+    check_bench(request)
     with ui.progress() as progress:
         target = open_bench_target(bundle, progress=progress)
         samples_file = save.resolve().with_suffix(".npz") if save else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -85,15 +85,18 @@ def replay(path: Path, engine: str, *, trust: Path | None = None, progress: Prog
             allowed=", ".join(recording.classes.names),
         )
     comparison = _Comparison(len(recording.classes))
-    with ExitStack() as stack, progress.task("replay", recording.masks) as task:
-        runner: Runner | None = None
-        for frame in recording.frames():
-            if runner is None:
-                runner = stack.enter_context(known.load((frame.image_hwc.shape[0], frame.image_hwc.shape[1])))
+    frames = recording.frames()
+    first = next(frames, None)
+    if first is None:
+        raise DataError("the recording holds no frame with a mask", value=path)
+    # the task begins when the engine is built and loaded: an estimate is of the frames alone
+    with (
+        known.load((first.image_hwc.shape[0], first.image_hwc.shape[1])) as runner,
+        progress.task("replay", recording.masks) as task,
+    ):
+        for frame in chain([first], frames):
             comparison.add(frame, *_infer(runner, frame.image_hwc))
             task.advance()
-    if runner is None:
-        raise DataError("the recording holds no frame with a mask", value=path)
     return comparison.report(path, recording, known.name)
 
 

@@ -38,6 +38,35 @@ def test_json_is_one_object_and_a_result_is_saved(bundle, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "code", "word"),
     [
+        (["--against", "nowhere.json"], 2, "nowhere.json"),
+        (["--against", "nowhere.onnx"], 2, "nowhere.onnx"),
+        (["--against", "zoo:edge-xl"], 2, "edge-xl"),
+        (["--against", __file__], 5, "test_cmd_bench.py"),
+        (["--source", "nowhere.mp4"], 2, "nowhere.mp4"),
+        (["--data", "camvid:nowhere"], 2, "nowhere"),
+        (["--save", "/proc/result.json"], 2, "/proc/result.json"),
+        (["--html", "/proc/page.html"], 2, "/proc/page.html"),
+    ],
+)
+def test_what_is_named_is_looked_up_before_an_engine_is_built(args, code, word, monkeypatch, capsys):
+    built = []
+    monkeypatch.setattr("edgeseg.bench.request.default_bundle", lambda *asked: built.append(asked))
+    assert run(["bench", "zoo:edge-s", *args]) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert word in last
+    assert built == []
+
+
+def test_what_is_no_model_is_refused_before_a_build(monkeypatch, capsys):
+    monkeypatch.setattr("edgeseg.bench.request.default_bundle", lambda *asked: pytest.fail("a build"))
+    assert run(["bench", __file__]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "test_cmd_bench.py" in line
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
         (["--duration", "soon"], 2, "soon"),
         (["--rate", "0"], 2, "rate_hz"),
         (["--fail-if-slower", "5"], 2, "--against"),

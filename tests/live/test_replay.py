@@ -15,6 +15,7 @@ from mcap.reader import make_reader
 from edgeseg.cli.main import run
 from edgeseg.core import artefacts
 from edgeseg.core.errors import DataError, RequestError, VerifyError
+from edgeseg.core.progress import Silent
 from edgeseg.core.types import Classes, Size, State
 from edgeseg.live import replay as replaying
 from edgeseg.live.config import HealthConfig, LiveConfig
@@ -120,6 +121,43 @@ def test_a_replay_counts_disagreement_by_class(
     assert report["classes"]["road"]["disagreement"] == (0.5 if change else 0.0)
     assert report["classes"]["car"]["disagreement"] == (1.0 if change else None)
     assert report["engine_ms"]["n"] == report["recorded_engine_ms"]["n"] == 4
+
+
+def test_the_estimate_begins_when_the_engine_is_built_and_loaded(
+    recording: Path, kit: SimpleNamespace, null: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    class Slow(Shifted):
+        def load(self, camera_size: Size, *, throughput: bool = False) -> Any:
+            steps.append("build")
+            runner = super().load(camera_size)
+            enter = type(runner).__enter__
+            monkeypatch.setattr(type(runner), "__enter__", lambda itself: steps.append("load") or enter(itself))
+            return runner
+
+    class Watched(Silent):
+        def task(self, name: str, total: float | None = None) -> Any:
+            steps.append(f"{name} {total}")
+            return super().task(name, total)
+
+    monkeypatch.setattr(replaying, "open_engine", lambda *args, **kwargs: Slow(null(), kit.CLASSES, False))
+    replay(recording, "b", progress=Watched())
+    assert steps == ["build", "load", "replay 4"]
+
+
+def test_a_recording_without_masks_is_refused_before_an_engine_is_built(
+    kit: SimpleNamespace, null: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dark = kit.Shot(np.zeros((*kit.SIZE, 3), np.uint8))
+    sinks = [RecordSink(tmp_path / "dark.mcap")]
+    sources = [kit.ScriptedSource([dark], live=False)]
+    kit.play(LiveRequest(engine=LoadedEngine(null()), sources=sources, sinks=sinks))
+    engine = Shifted(null(), kit.CLASSES, False)
+    monkeypatch.setattr(engine, "load", lambda *args, **kwargs: pytest.fail("a build"))
+    monkeypatch.setattr(replaying, "open_engine", lambda *args, **kwargs: engine)
+    with pytest.raises(DataError, match="no frame with a mask"):
+        replay(tmp_path / "dark.mcap", "b")
 
 
 def test_other_classes_are_refused(
