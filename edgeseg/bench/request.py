@@ -14,9 +14,8 @@ from edgeseg.bundle import Bundle, open_bundle, open_runner
 from edgeseg.core.errors import RequestError
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import Runner, RunnerSpec, Size
-from edgeseg.core.workspace import resolve_model
 from edgeseg.deploy import default_bundle
-from edgeseg.graph import load_model, read_meta
+from edgeseg.live.engine import look_up_model
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h)?")
 _UNITS_S = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
@@ -103,7 +102,7 @@ def look_up_engine(reference: str) -> Bundle | None:
     path = Path(reference).expanduser()
     if path.is_dir():
         return open_bundle(path)
-    read_meta(load_model(resolve_model(reference)))
+    look_up_model(reference)
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeseg.bundle import Bundle, open_bundle, open_runner
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import Classes, InputFormat, Runner, Size
-from edgeseg.core.workspace import resolve_model
+from edgeseg.core.workspace import resolve_model, shipped_ranges
 from edgeseg.live.request import Engine
 
 
@@ -80,7 +80,24 @@ def open_engine(reference: str, *, trust: Path | None = None, progress: Progress
     path = Path(reference).expanduser()
     if path.is_dir():
         return BundleEngine(open_bundle(path, trust=trust))
-    from edgeseg.graph import load_model, read_meta
+    return ModelEngine(reference, look_up_model(reference), progress or Silent())
 
-    model = load_model(resolve_model(reference))
-    return ModelEngine(reference, read_meta(model).classes, progress or Silent())
+
+def look_up_model(reference: str) -> Classes:
+    """The classes of a model that is whole, and so are the ranges that it ships: a build can begin.
+
+    Args:
+        reference: `zoo:NAME` or an ONNX file.
+
+    Raises:
+        RequestError: Nothing of that name.
+        VerifyError: Model or ranges are truncated, foreign or altered, or the ranges are of other weights.
+    """
+    from edgeseg.graph import load_model, read_meta
+    from edgeseg.quant.ranges import load_ranges
+
+    meta = read_meta(load_model(resolve_model(reference)))
+    ranges = shipped_ranges(reference)
+    if ranges is not None:
+        load_ranges(ranges, weights_sha256=meta.weights_sha256)
+    return meta.classes

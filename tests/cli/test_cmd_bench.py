@@ -64,6 +64,17 @@ def test_what_is_no_model_is_refused_before_a_build(monkeypatch, capsys):
     assert "test_cmd_bench.py" in line
 
 
+@pytest.mark.parametrize("command", [["bench"], ["bench", "zoo:edge-s", "--against"], ["live", "--source=pattern:"]])
+def test_ranges_that_a_model_ships_are_looked_at_before_a_build(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("edgeseg.bench.request.default_bundle", lambda *asked: pytest.fail("a build"))
+    monkeypatch.setattr("edgeseg.deploy.default_bundle", lambda *asked: pytest.fail("a build"))
+    save_model(tmp_path / "model.onnx", sample_model())
+    (tmp_path / "model.ranges.json").write_text("{")
+    assert run([*command, str(tmp_path / "model.onnx")]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "model.ranges.json" in line
+
+
 @pytest.mark.parametrize(
     ("args", "code", "word"),
     [
