@@ -42,6 +42,7 @@ _DEFAULTS: Tables = {
         "schedule": "cosine",
         "ema_decay": 0.99,
         "precision": "fp32",
+        "compile": False,  # a graph is run node by node, which torch.compile cannot follow
         "cuda_graph": False,  # the graph's constants are brought to the device in each step, which cannot be recorded
         "validate_every": 1,
     },
@@ -57,6 +58,8 @@ def fine_tune(request: TrainRequest, progress: Progress) -> Path:
     config = resumed_config(request) if request.resume else _new_config(request)
     if config.qat is None:
         raise RequestError("the run did not begin with --qat", value=request.out, allowed="--resume without --qat")
+    if config.train.compile:
+        raise RequestError("what --qat trains cannot be compiled", value="train.compile=true", allowed="false")
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     model = _model(config.qat)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from edgeseg.core.config import load_config
+from edgeseg.core.config import load_config, save_config
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.export import export_run
 from edgeseg.graph import load_model, weights_sha256
@@ -71,6 +73,26 @@ def test_what_fine_tuning_refuses(exported: Path, tmp_path: Path, folder_data: s
     with pytest.raises(VerifyError):
         train_model(TrainRequest(out=out, qat=str(plain), ranges=str(exported / "r.json")))
     assert not out.exists()
+
+
+def test_a_run_that_was_compiled_is_fine_tuned_uncompiled(exported: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "qat"
+    run.mkdir()
+    config = load_config(exported / "config.toml", RunConfig)
+    save_config(
+        run / "config.toml", msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, compile=True))
+    )
+    shutil.copy(exported / "model.onnx", run)
+    request = TrainRequest(
+        out=out, qat=str(run), ranges=str(exported / "r.json"), device="cpu",
+        overrides={"train": {"epochs": 1, "batch": 4, "threads": 1}},
+    )  # fmt: skip
+    train_model(request)
+    assert load_config(out / "config.toml", RunConfig).train.compile is False
+    compiled = {"train": {**request.overrides["train"], "compile": True}}
+    with pytest.raises(RequestError, match="cannot be compiled"):
+        train_model(replace(request, out=tmp_path / "other", overrides=compiled))
+    assert not (tmp_path / "other").exists()
 
 
 def test_scales_are_learnt_when_asked_and_written_into_the_ranges(exported: Path, tmp_path: Path) -> None:
