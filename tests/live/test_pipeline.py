@@ -309,7 +309,7 @@ def test_a_source_that_hangs_while_opening_ends_the_start(kit: SimpleNamespace, 
             hang.wait(20)
             return super().open()
 
-    with pytest.raises(UnavailableError, match="does not open"):
+    with pytest.raises(UnavailableError, match=r"does not open.*--open-timeout.*--keep-trying"):
         try:
             kit.play(request(null(), [Hanging([])], [], open_timeout_s=0.05))
         finally:

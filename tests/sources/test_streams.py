@@ -25,7 +25,7 @@ from edgeseg.sources.gst import GstSource
 from edgeseg.sources.mjpeg import MjpegSource
 from edgeseg.sources.ptsclock import MinimumDelay
 from edgeseg.sources.reach import reach
-from edgeseg.sources.rtsp import FfmpegRtspSource
+from edgeseg.sources.rtsp import FfmpegRtspSource, GstRtspSource
 
 HERE = Path(__file__).parent
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -192,6 +192,21 @@ def test_why_an_rtsp_camera_gives_no_picture(
     one.thread.join(10)
     assert one.request.startswith(b"DESCRIBE rtsp://127.0.0.1:")
     assert b"secret" not in one.request
+
+
+def test_rtsp_through_gstreamer_says_why_unless_gstreamer_knows_better(
+    camera: Callable[..., Camera], unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gives_up(source: GstSource) -> None:
+        raise UnavailableError("an element is missing", fix="sudo apt install it")
+
+    monkeypatch.setattr(GstSource, "open", gives_up)
+    elements = pipelines.Elements(nvidia=False)
+    with pytest.raises(UnavailableError, match=r"connection refused.*within 8 s.*try: nc"):
+        GstRtspSource(f"rtsp://127.0.0.1:{unused_port}/front", elements).open()
+    one = camera(header=b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n")
+    with pytest.raises(UnavailableError, match="an element is missing"):
+        GstRtspSource(f"rtsp://127.0.0.1:{one.port}/front", elements).open()
 
 
 @pytest.mark.parametrize("address", ["rtsp://", "rtsp://camera:99999/front", "rtsp://camera:port/", "rtsp://[::1/"])
