@@ -154,7 +154,7 @@ def table(rows: Sequence[Row], names: Sequence[str], arguments: argparse.Namespa
     lines = [
         f"`{command('qat_rows.py')}`",
         "",
-        f"{len(rows[0].masks)} frames ({arguments.splits}), {arguments.epochs} epochs of fine-tuning on crops of "
+        f"{len(rows[0].masks)} frames ({arguments.splits}), {arguments.epochs} epoch(s) of fine-tuning on crops of "
         f"{arguments.crop}, placement {arguments.placement}, executed by ONNX Runtime, nothing fused; {device.cpu}, "
         f"{device.cores} cores; {wall_iso()[:10]}. Loss in points of mIoU from the row's float graph, with its 95 % "
         "interval; worst class among those with IoU of 0.3 or more and 0.5 % of the pixels.",
