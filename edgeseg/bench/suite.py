@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 import edgeseg
+from edgeseg.backend import probe_backends
 from edgeseg.bench.accuracy import score
 from edgeseg.bench.frames import street_frames
 from edgeseg.bench.layers import engine_graph, profile_bundle
@@ -23,15 +24,19 @@ from edgeseg.core.errors import EdgesegError, RequestError, UnavailableError
 from edgeseg.core.metrics import Series, series_ms
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, DeviceInfo, Precision, Size, format_size
-from edgeseg.core.workspace import cache_dir, lock, resolve_model
+from edgeseg.core.workspace import cache_dir, lock, resolve_model, shipped_ranges
 from edgeseg.data import open_dataset
 from edgeseg.deploy import BuildRequest, build_bundle
+from edgeseg.deploy.target import load_target
 from edgeseg.measure import Comparison, series_intervals_ms
 from edgeseg.measure.compare import Feed, compare_calls
 from edgeseg.measure.timing import call_of, stack_batches
 
 REFERENCE = "onnxruntime fp32, plain"
 """What every ratio is against: the exported graph in ONNX Runtime with default options."""
+
+
+_TARGET = "cpu"
 
 
 class EngineChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,15 +162,13 @@ def _targets(suite: Suite, model: str, size: Size, notes: list[str], progress: P
 def _bundle(suite: Suite, model: str, size: Size, choice: EngineChoice, progress: Progress) -> Path:
     """A bundle of one engine, built once and kept in the cache by all that it is made from."""
     path = resolve_model(model)
-    made_of = (choice.backend, choice.precision, str(suite.frames), repr(fingerprint()), edgeseg.__version__)
-    parts = [sha256_file(path), format_size(size), *made_of]
-    key = sha256_bytes(*(part.encode() for part in parts))
+    key = _key(suite, model, size, choice)
     folder = cache_dir() / "suite" / f"{path.stem}-{format_size(size)}-{choice.backend}-{choice.precision}-{key[:12]}"
     with lock(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
             request = BuildRequest(
                 model=model,
-                target="cpu",
+                target=_TARGET,
                 precision=choice.precision,
                 backend=choice.backend,
                 frame_size=size,
@@ -173,6 +176,18 @@ def _bundle(suite: Suite, model: str, size: Size, choice: EngineChoice, progress
             )
             build_bundle(request, folder, progress)
     return folder
+
+
+def _key(suite: Suite, model: str, size: Size, choice: EngineChoice) -> str:
+    device = fingerprint()
+    ranges = shipped_ranges(model)
+    made_of = (
+        *(edgeseg.__version__, choice.backend, choice.precision, str(suite.frames), format_size(size)),
+        *(sha256_file(file) for file in (resolve_model(model), ranges) if file),
+        *(repr(load_target(_TARGET, device)), repr(device)),
+        *(f"{item.name} {item.detail}" for item in probe_backends() if item.ok),
+    )
+    return sha256_bytes(*(part.encode() for part in made_of))
 
 
 def _measure(

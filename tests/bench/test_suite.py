@@ -4,8 +4,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from edgeseg.bench import run_suite
+from edgeseg.bench.suite import EngineChoice, Suite, _key
 from edgeseg.core.config import dump_toml
 from edgeseg.core.errors import RequestError
+from edgeseg.core.workspace import find_recipe
 from edgeseg.graph import save_model
 from edgeseg.graph.sample import sample_model
 
@@ -42,6 +44,21 @@ def test_a_suite_writes_its_page_with_intervals_and_plots(tmp_path, monkeypatch)
     assert len(table) == 2 + 3
     for name in re.findall(r"\]\((\S+\.svg)\)", page):
         ET.parse(files[0].with_name(name))
+
+
+def test_an_engine_of_another_recipe_is_not_taken_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model.onnx", sample_model())
+    choice = EngineChoice(backend="onnxruntime", precision="fp32")
+    suite = Suite(models=("model.onnx",), engines=(choice,))
+    made = suite, "model.onnx", (48, 64), choice
+    before = _key(*made)
+    assert _key(*made) == before
+    folder = tmp_path / "engines" / "targets"
+    folder.mkdir(parents=True)
+    recipe = find_recipe("targets", "cpu").read_text().replace('pad = "pixels"', 'pad = "planes"')
+    (folder / "cpu.toml").write_text(recipe)
+    assert _key(*made) != before
 
 
 def test_a_suite_that_is_not_valid(tmp_path):
