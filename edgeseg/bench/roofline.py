@@ -17,6 +17,7 @@ import onnx
 from edgeseg.backend.profiling import LayerTime
 from edgeseg.bench.peaks import Peaks
 from edgeseg.graph.costs import LayerCost, cost
+from edgeseg.graph.forms import canonical_name
 from edgeseg.graph.ir import from_model
 
 # what a runtime makes of an operator under a name of its own
@@ -99,8 +100,9 @@ def roofline(model: onnx.ModelProto, times: Sequence[LayerTime], peaks: Peaks) -
     groups: dict[str, _Group] = {}
     owner: dict[str, str] = {}
     moved_ns = 0
+    formed = {canonical_name(name) for time in times for name in time.layers if name != canonical_name(name)}
     for time in times:
-        known = [name for name in time.layers if name in costs and name not in owner]
+        known = [name for name in _computed(time, formed) if name in costs and name not in owner]
         if not known and time.kind in _STANDS_FOR:
             known = [name for name, layer in costs.items() if layer.op == _STANDS_FOR[time.kind] and name not in owner]
         if time.moves or not known:
@@ -121,6 +123,14 @@ def roofline(model: onnx.ModelProto, times: Sequence[LayerTime], peaks: Peaks) -
         measured_ms=sum(time.time_ns for time in times) / 1e6,
         peaks=raised,
     )
+
+
+def _computed(time: LayerTime, formed: set[str]) -> list[str]:
+    """The model's layers in a runtime's; of those that an exact form wrote as several the part that computes.
+
+    The last of the parts bears the layer's name and may only order what was computed, in no time.
+    """
+    return [canonical_name(name) for name in time.layers if name != canonical_name(name) or name not in formed]
 
 
 def predict(model: onnx.ModelProto, precision: str, peaks: Peaks) -> Roofline:

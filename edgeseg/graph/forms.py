@@ -17,6 +17,8 @@ from edgeseg.graph.ir import Graph, Node, from_model, inferred_values
 from edgeseg.graph.meta import meta_from_props, meta_props
 from edgeseg.graph.phases import write_phases
 
+# what a form appends to the name of a layer that it writes as several, for the part that computes
+_SUFFIXES = (".cells", ".product")
 TO_NHWC = [0, 2, 3, 1]
 TO_NCHW = [0, 3, 1, 2]
 
@@ -46,6 +48,13 @@ class Forms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     layer_norm: Literal["node", "parts"] = "node"
     tail: Literal["argmax", "phases"] = "argmax"
     pad: Literal["planes", "pixels"] = "planes"
+
+
+def canonical_name(layer: str) -> str:
+    """The canonical name of a layer that an exact form may have renamed."""
+    for suffix in _SUFFIXES:
+        layer = layer.removesuffix(suffix)
+    return layer
 
 
 def apply_forms(model: onnx.ModelProto, forms: Forms) -> onnx.ModelProto:

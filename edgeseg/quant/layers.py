@@ -16,8 +16,6 @@ ROLES: tuple[Role, ...] = ("stem", "depthwise", "pointwise", "downsample", "conv
 _WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
 # what moves values without changing them: a range that was measured before holds behind
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "DepthToSpace", "Identity")
-# suffixes that an exact form appends to a layer's canonical name
-_FORM_SUFFIXES = (".cells", ".product")
 # what values pass through on their way without a weighted layer changing them
 _CARRIERS = ("Resize", "DepthToSpace", "Slice", "Transpose", "Add", "Concat", "Relu", "Pad")
 
@@ -94,13 +92,6 @@ def layer_norm_inputs(graph: Graph) -> dict[str, list[str]]:
         if source is not None and source.op in _WEIGHT_AXIS:
             found.setdefault(source.name, []).append(reader.name)
     return found
-
-
-def canonical_name(layer: str) -> str:
-    """The canonical name of a layer that an exact form may have renamed."""
-    for suffix in _FORM_SUFFIXES:
-        layer = layer.removesuffix(suffix)
-    return layer
 
 
 def moved_from(graph: Graph, tensor: str) -> str:

@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 
 from edgeseg.core.config import unknown_name
+from edgeseg.graph.forms import canonical_name
 from edgeseg.graph.geometry import PIXELS
 from edgeseg.graph.ir import Graph
 from edgeseg.graph.qdq import ActivationQ, QdqPlan, WeightQ
 from edgeseg.quant.layers import (
     Layer,
     Role,
-    canonical_name,
     layer_norm_inputs,
     moved_from,
     residuals,

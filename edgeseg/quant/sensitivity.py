@@ -19,9 +19,10 @@ from edgeseg.core.metrics import Confusion
 from edgeseg.core.progress import Progress, Silent
 from edgeseg.core.types import F32, U8, Classes
 from edgeseg.graph import read_meta
+from edgeseg.graph.forms import canonical_name
 from edgeseg.graph.geometry import FRAME, SCORES
 from edgeseg.graph.ir import FLOAT, Graph, from_model
-from edgeseg.quant.layers import canonical_name, moved_from
+from edgeseg.quant.layers import moved_from
 from edgeseg.quant.placement import Placement, plan, quantised_layers
 from edgeseg.quant.quantization import quantize
 from edgeseg.quant.ranges import Ranges

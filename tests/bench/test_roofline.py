@@ -66,6 +66,17 @@ def test_a_layer_that_the_runtime_does_not_name_joins_its_reader():
     assert group.macs == COSTS["encoder.0.0.pw2"].macs
 
 
+def test_of_a_layer_that_a_form_wrote_as_several_the_part_that_computes_counts():
+    """The part that bears the layer's name copies pixels: with the layer's arithmetic it would raise the roof."""
+    parts = [timed("decoder.0.up.cells", "decoder.0.up.cells"), timed("decoder.0.up", "decoder.0.up", ms=1e-4)]
+    rest = [time for time in whole() if time.layers != ("decoder.0.up",)]
+    roof = roofline(MODEL, [*parts, *rest], PEAKS)
+    assert row(roof, "decoder.0.up").time_ms == 1
+    assert row(roof, "decoder.0.up").macs == COSTS["decoder.0.up"].macs > 0
+    assert roof.peaks == PEAKS
+    assert roof.reformats_ms == pytest.approx(1e-4)
+
+
 def test_narrow_precisions_move_fewer_bytes():
     wide = row(roofline(MODEL, whole(), PEAKS), "encoder.0.0.dw")
     narrow = row(roofline(MODEL, whole(timed("a", "encoder.0.0.dw", precision="int8")), PEAKS), "encoder.0.0.dw")

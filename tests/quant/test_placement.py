@@ -7,12 +7,12 @@ import pytest
 
 from edgeseg.core.errors import RequestError, VerifyError
 from edgeseg.graph import apply_forms, fix_frame_size
-from edgeseg.graph.forms import Forms
+from edgeseg.graph.forms import Forms, canonical_name
 from edgeseg.graph.ir import from_model
 from edgeseg.graph.sample import sample_model
 from edgeseg.quant import calibrate, quantize
 from edgeseg.quant.frames import ArrayPool
-from edgeseg.quant.layers import canonical_name, residuals, weighted_layers
+from edgeseg.quant.layers import residuals, weighted_layers
 from edgeseg.quant.placement import (
     CPU,
     CPU_WITHOUT_VNNI,
