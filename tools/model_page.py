@@ -262,6 +262,8 @@ def _commands(plan: Plan, runs: Mapping[str, Runs], command: str) -> list[str]:
     for name, score in [(name, score) for name, found in runs.items() for score in found]:
         tried = ", ".join(f"{rate}: {_share(miou)}" for rate, miou in score.rates.items()) or "none"
         own = re.sub(r"--seed \d+", f"--seed {score.seed}", command)
+        if score.device.startswith("CPU"):  # a seed from another machine than the page's command names
+            own = re.sub(r" --device \S+", "", own)
         cells = [name, f"`{own} --only {name}`", str(score.seed), *(_share(one.miou) for one in score.splits.values())]
         cells += [str(score.images), f"{score.rate:g}", tried, score.device or "–"]
         lines.append(_line(cells))

@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +155,19 @@ def test_a_row_is_the_mean_of_its_seeds(tools: dict[str, ModuleType]) -> None:
     assert mean.splits["dev"].miou == pytest.approx(0.3)
     assert mean.splits["dev"].boundary_iou == pytest.approx(0.15)
     assert mean.splits["dev"].iou == pytest.approx({"car": 0.2, "pole": 0.5})
+
+
+def test_a_seed_from_another_machine_has_its_own_command(tools: dict[str, ModuleType]) -> None:
+    rows, page = tools["model_rows"], tools["model_page"]
+
+    def run(seed: int, device: str) -> object:
+        split = rows.SplitScore(miou=0.4, boundary_iou=None, iou={})
+        return rows.RowScore(rate=0.1, epochs=1, images=1, seed=seed, splits={"dev": split}, device=device)
+
+    found = {"edge-s": [run(1, "NVIDIA H200, torch 2.11"), run(2, "CPU, torch 2.14")]}
+    gpu, cpu = page._commands(SimpleNamespace(rates={}), found, "tool --seed 1 --threads 1 --device cuda")[4:6]
+    assert "`tool --seed 1 --threads 1 --device cuda --only edge-s`" in gpu
+    assert "`tool --seed 2 --threads 1 --only edge-s`" in cpu
 
 
 def test_the_page_takes_other_seeds_in_and_refuses_another_recipe(tools: dict[str, ModuleType], tmp_path: Path) -> None:
