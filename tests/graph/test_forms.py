@@ -22,7 +22,7 @@ def _ops(model):
     return [node.op_type for node in model.graph.node]
 
 
-def _close(run, before, after, frames, tensor=SCORES):
+def _assert_close(run, before, after, frames, tensor=SCORES):
     a, b = run(before, frames, tensor, "mask"), run(after, frames, tensor, "mask")
     np.testing.assert_allclose(a[tensor], b[tensor], atol=1e-4 * np.abs(a[tensor]).max())
     assert np.mean(a["mask"] == b["mask"]) > 0.999
@@ -45,7 +45,7 @@ def _close(run, before, after, frames, tensor=SCORES):
 def test_every_form_computes_the_same(run, picture, norm, fixed, forms):
     model = sample_model(norm=norm)
     model = fix_frame_size(model, SIZE) if fixed else model
-    _close(run, model, apply_forms(model, forms), picture(*SIZE))
+    _assert_close(run, model, apply_forms(model, forms), picture(*SIZE))
 
 
 def test_a_transposed_convolution_becomes_one_that_runs_in_int8():
@@ -85,8 +85,8 @@ def test_blocks_move_whole_pixels(run, picture):
     nodes = {node.name: node for node in after.graph.node}
     assert nodes["decoder.0.up"].op_type == "Conv"
     assert nodes["decoder.0.up.cells"].op_type == "Conv"
-    _close(run, model, after, picture(*SIZE, batch=2))
-    _close(run, model, after, picture(*SIZE, batch=2), "decoder.0.up")
+    _assert_close(run, model, after, picture(*SIZE, batch=2))
+    _assert_close(run, model, after, picture(*SIZE, batch=2), "decoder.0.up")
 
 
 def test_blocks_keep_sums_in_onnx_runtimes_blocked_layout(tmp_path):

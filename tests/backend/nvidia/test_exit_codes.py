@@ -75,7 +75,7 @@ def machine(
     return made
 
 
-def says(answer: tuple[int, str], code: int, *words: str) -> None:
+def assert_says(answer: tuple[int, str], code: int, *words: str) -> None:
     assert answer[0] == code, answer
     line = answer[1]
     assert line.startswith("edgeseg: error: ")
@@ -93,32 +93,34 @@ def built(machine: Machine) -> Machine:
 
 def test_no_gpu(built: Machine) -> None:
     built.with_gpu(present=False)
-    says(built.use(), 4, "no NVIDIA GPU", "Simulated GPU", "edgeseg doctor")
+    assert_says(built.use(), 4, "no NVIDIA GPU", "Simulated GPU", "edgeseg doctor")
 
 
 def test_a_driver_that_is_too_old(built: Machine) -> None:
     built.with_gpu(cuda_version=11040)
     built.patch.setattr("edgeseg.backend.nvidia.api._requirements", lambda name: ["nvidia-cuda-runtime-cu12"])
-    says(built.use(), 4, "driver is too old", "CUDA 11.4", "CUDA 12")
-    says(built.build("--out", str(built.root / "other")), 4, "driver is too old")
+    assert_says(built.use(), 4, "driver is too old", "CUDA 11.4", "CUDA 12")
+    assert_says(built.build("--out", str(built.root / "other")), 4, "driver is too old")
 
 
 def test_tensorrt_is_missing(machine: Machine) -> None:
     assert machine.build()[0] == 0
     machine.patch.setattr("edgeseg.core.deps._found", lambda package: package not in ("tensorrt", "tensorrt_bindings"))
     machine.patch.delitem(__import__("sys").modules, "tensorrt")
-    says(machine.use(), 4, "tensorrt", "not installed", "pip install 'edgeseg[tensorrt]'")
-    says(machine.build("--out", str(machine.root / "other")), 4, "no backend of the target gpu", "edgeseg[tensorrt]")
+    assert_says(machine.use(), 4, "tensorrt", "not installed", "pip install 'edgeseg[tensorrt]'")
+    assert_says(
+        machine.build("--out", str(machine.root / "other")), 4, "no backend of the target gpu", "edgeseg[tensorrt]"
+    )
 
 
 def test_a_plan_of_another_version(built: Machine) -> None:
     built.with_gpu("11.4.0.106")
-    says(built.use(), 5, "engine.backend_version: built for 10.3.0, here 11.4.0.106", "edgeseg rebuild")
+    assert_says(built.use(), 5, "engine.backend_version: built for 10.3.0, here 11.4.0.106", "edgeseg rebuild")
 
 
 def test_a_plan_of_another_gpu(built: Machine) -> None:
     built.with_gpu(compute_capability=(9, 0))
-    says(built.use(), 5, "device.compute_capability: built for 8.9, here 9.0", "edgeseg rebuild")
+    assert_says(built.use(), 5, "device.compute_capability: built for 8.9, here 9.0", "edgeseg rebuild")
 
 
 def test_a_truncated_plan(built: Machine) -> None:
@@ -130,18 +132,20 @@ def test_a_truncated_plan(built: Machine) -> None:
     built.patch.setattr(tensorrt.Runtime, "deserialize_cuda_engine", never)
     plan = built.root / "bundle" / "engine.plan"
     plan.write_bytes(plan.read_bytes()[:1000])
-    says(built.use(), 5, "engine.plan", f"edgeseg rebuild {built.root / 'bundle'}")
+    assert_says(built.use(), 5, "engine.plan", f"edgeseg rebuild {built.root / 'bundle'}")
 
 
 def test_out_of_device_memory(built: Machine) -> None:
     built.with_gpu(memory_bytes=10_000)
-    says(built.use(), 1, "out of memory", "edgeseg build MODEL --frame-size HxW, smaller")
+    assert_says(built.use(), 1, "out of memory", "edgeseg build MODEL --frame-size HxW, smaller")
 
 
 def test_a_builder_that_is_killed(machine: Machine) -> None:
     machine.patch.setattr("edgeseg.backend.nvidia.builder.run_in_child", run_in_child)
     machine.patch.setattr("edgeseg.backend.nvidia.builder.build_plan", be_killed)
-    says(machine.build(), 1, "killed, most likely because memory ran out", "Formats and tactics selection", "add swap")
+    assert_says(
+        machine.build(), 1, "killed, most likely because memory ran out", "Formats and tactics selection", "add swap"
+    )
     assert not (machine.root / "bundle").exists()
 
 
@@ -152,18 +156,18 @@ def test_an_unsupported_node(machine: Machine, version: str) -> None:
     import tensorrt
 
     machine.patch.setattr(tensorrt, "_UNSUPPORTED", ("ConvTranspose", "ArgMax"))
-    says(machine.build(), 4, "an operator of the model (ConvTranspose 'decoder.0.up'", "edgeseg export")
+    assert_says(machine.build(), 4, "an operator of the model (ConvTranspose 'decoder.0.up'", "edgeseg export")
 
 
 def test_int8_where_only_q_dq_is_possible(machine: Machine) -> None:
     machine.with_gpu("11.4.0.106")
-    says(
+    assert_says(
         machine.build("--option", "implicit=true", precision="int8"), 4, "without Q/DQ nodes", "11.4.0.106", "explicit"
     )
 
 
 def test_dla_where_there_is_none(machine: Machine) -> None:
-    says(machine.build("--option", "dla_core=0"), 4, "DLA core 0 is not available", "has none", "--target auto")
+    assert_says(machine.build("--option", "dla_core=0"), 4, "DLA core 0 is not available", "has none", "--target auto")
 
 
 def test_too_much_fallback_from_dla_is_a_gate(machine: Machine) -> None:
@@ -175,7 +179,9 @@ def test_too_much_fallback_from_dla_is_a_gate(machine: Machine) -> None:
     layer = SimpleNamespace(name="head.logits")
     machine.patch.setattr(tensorrt.INetworkDefinition, "get_layer", lambda self, index: layer, raising=False)
     machine.patch.setattr(tensorrt.IBuilderConfig, "can_run_on_DLA", lambda self, layer: False)
-    says(machine.build("--option", "dla_core=0", "--max-gpu-fallback", "0.25"), 3, "at most 25%: --max-gpu-fallback")
+    assert_says(
+        machine.build("--option", "dla_core=0", "--max-gpu-fallback", "0.25"), 3, "at most 25%: --max-gpu-fallback"
+    )
 
 
 def test_an_unknown_option_lists_those_that_are_taken(machine: Machine) -> None:
