@@ -7,8 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-import edgeseg
-from edgeseg.backend import probe_backends
 from edgeseg.bench.accuracy import score
 from edgeseg.bench.frames import street_frames
 from edgeseg.bench.layers import engine_graph, profile_bundle
@@ -17,17 +15,16 @@ from edgeseg.bench.peaks import Peaks, probe_peaks
 from edgeseg.bench.peers import onnxruntime_peer
 from edgeseg.bench.request import BenchTarget
 from edgeseg.bundle import open_bundle, open_runner
-from edgeseg.core.artefacts import sha256_bytes, sha256_file
 from edgeseg.core.clock import wall_iso
 from edgeseg.core.device import fingerprint
 from edgeseg.core.errors import EdgesegError, RequestError, UnavailableError
 from edgeseg.core.metrics import Series, series_ms
 from edgeseg.core.progress import Progress
 from edgeseg.core.types import U8, DeviceInfo, Precision, Size, format_size
-from edgeseg.core.workspace import cache_dir, lock, resolve_model, shipped_ranges
+from edgeseg.core.workspace import cache_dir, lock, resolve_model
 from edgeseg.data import open_dataset
 from edgeseg.deploy import BuildRequest, build_bundle
-from edgeseg.deploy.target import load_target
+from edgeseg.deploy.default import build_key
 from edgeseg.measure import Comparison, series_intervals_ms
 from edgeseg.measure.compare import Feed, compare_calls
 from edgeseg.measure.timing import call_of, stack_batches
@@ -179,15 +176,7 @@ def _bundle(suite: Suite, model: str, size: Size, choice: EngineChoice, progress
 
 
 def _key(suite: Suite, model: str, size: Size, choice: EngineChoice) -> str:
-    device = fingerprint()
-    ranges = shipped_ranges(model)
-    made_of = (
-        *(edgeseg.__version__, choice.backend, choice.precision, str(suite.frames), format_size(size)),
-        *(sha256_file(file) for file in (resolve_model(model), ranges) if file),
-        *(repr(load_target(_TARGET, device)), repr(device)),
-        *(f"{item.name} {item.detail}" for item in probe_backends() if item.ok),
-    )
-    return sha256_bytes(*(part.encode() for part in made_of))
+    return build_key(model, size, _TARGET, choice.backend, choice.precision, str(suite.frames))
 
 
 def _measure(

@@ -31,7 +31,7 @@ def default_bundle(reference: str, frame_size: Size | None, progress: Progress) 
         progress: Where the build is shown.
     """
     model = resolve_model(reference)
-    key = _key(reference, model, frame_size)
+    key = build_key(reference, frame_size)
     size = format_size(frame_size) if frame_size else "own"
     path = cache_dir() / "bundles" / f"{model.stem}-{size}-{key[:16]}"
     with lock(path.with_name(f"{path.name}.lock")):
@@ -46,20 +46,29 @@ def default_bundle(reference: str, frame_size: Size | None, progress: Progress) 
         return report.bundle
 
 
-def _key(reference: str, model: Path, frame_size: Size | None) -> str:
+def build_key(reference: str, frame_size: Size | None, target: str = AUTO, *more: str) -> str:
+    """What a bundle is found again by in a cache: hexadecimal SHA-256 of all that it is made from.
+
+    Args:
+        reference: `zoo:NAME` or a path.
+        frame_size: (H, W) of the source; None takes the model's own.
+        target: Whose recipe, as it is now.
+        more: What else was asked for.
+    """
     device = fingerprint()
     ranges = shipped_ranges(reference)
     parts = [
         edgeseg.__version__,
-        sha256_file(model),
+        sha256_file(resolve_model(reference)),
         sha256_file(ranges) if ranges else "",
         format_size(frame_size) if frame_size else "",
-        repr(load_target(AUTO, device)),
+        repr(load_target(target, device)),
         device.machine,
         device.cpu,
         ",".join(device.cpu_features),
         str(device.gpu),
         str(device.driver),
         *(f"{item.name} {item.detail}" for item in probe_backends() if item.ok),
+        *more,
     ]
     return sha256_bytes(*(part.encode() for part in parts))
